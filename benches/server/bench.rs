@@ -1,0 +1,83 @@
+//! What every measurement is given: how much of everything, and where.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::load::{Extent, Figures, Load, Requests, run};
+use crate::process::Process;
+
+/// How much of everything.
+pub struct Scale {
+    pub rounds: u32,
+    pub warm_up: Duration,
+    pub measured: Duration,
+    pub submit_connections: [usize; 2],
+    pub read_connections: usize,
+    pub few_stored: usize,
+    pub many_stored: usize,
+    pub queued: usize,
+    pub payload: u64,
+    pub finished: u64,
+    pub settle: Duration,
+}
+
+/// What each measurement is given.
+pub struct Bench<'a> {
+    pub scale: Scale,
+    pub log: Option<String>,
+    pub dir: &'a Path,
+}
+
+impl Scale {
+    /// What the targets speak of.
+    pub fn full(rounds: u32, seconds: u64) -> Self {
+        Self {
+            rounds,
+            warm_up: Duration::from_secs(1),
+            measured: Duration::from_secs(seconds),
+            submit_connections: [32, 128],
+            read_connections: 64,
+            few_stored: 10_000,
+            many_stored: 1_000_000,
+            queued: 10_000,
+            payload: 256 << 20,
+            finished: 100_000,
+            settle: Duration::from_secs(2),
+        }
+    }
+
+    /// Enough to see that everything runs.
+    pub fn smoke() -> Self {
+        Self {
+            rounds: 1,
+            warm_up: Duration::from_millis(50),
+            measured: Duration::from_millis(150),
+            submit_connections: [4, 8],
+            read_connections: 4,
+            few_stored: 100,
+            many_stored: 1_000,
+            queued: 50,
+            payload: 1 << 20,
+            finished: 200,
+            settle: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Bench<'_> {
+    /// The load of a round.
+    pub fn load(&self, connections: usize, expected: u16) -> Load {
+        Load {
+            connections,
+            extent: Extent::Time { warm_up: self.scale.warm_up, measured: self.scale.measured },
+            expected,
+        }
+    }
+
+    /// What the load client can do at most.
+    pub fn ceiling(&self, connections: usize, expected: u16, requests: Requests) -> anyhow::Result<Figures> {
+        let log = self.dir.join("responder.log");
+        let responder = Process::start_self(&["responder", "0"], &log)?;
+        run(responder.addr, &self.load(connections, expected), requests)
+    }
+}

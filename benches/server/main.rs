@@ -1,0 +1,121 @@
+//! Measures a running `bgrs-server`, side by side with a minimal reference: see `benches/README.md`.
+//!
+//! The server, the reference and the raw responder are processes of their own; this one holds the load client.
+
+mod bench;
+mod fixture;
+mod home;
+mod http;
+mod load;
+mod memory;
+mod process;
+mod reads;
+mod reference;
+mod report;
+mod responder;
+mod start;
+mod submit;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use bench::{Bench, Scale};
+use report::Report;
+
+/// Benchmarks of bgrs-server.
+#[derive(Parser)]
+#[command(name = "server")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Small counts, a few seconds in all: shows that everything runs, judges nothing
+    #[arg(long, global = true)]
+    smoke: bool,
+    /// The server's log level, such as `warn`; without it the server logs as it does by default
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Rounds of each comparison; with fewer than 5 no target is judged
+    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of each round, behind one second to warm up
+    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Where the data goes; it should be on a disk, since on a tmpfs a sync costs nothing
+    #[arg(long, global = true, default_value = env!("CARGO_TARGET_TMPDIR"))]
+    dir: PathBuf,
+    /// Passed by `cargo bench`
+    #[arg(long, global = true, hide = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Accepted submissions a second, against the reference
+    Submit,
+    /// Status reads a second, against the reference, and at 1,000,000 stored requests against 10,000
+    Reads,
+    /// Memory: idle, a large body up, a large result down, 100,000 finished requests
+    Memory,
+    /// Time from exec to ready, with 1,000,000 finished and 10,000 queued requests
+    Start,
+    /// All of these
+    All,
+    /// The reference, on this port and database
+    #[command(hide = true)]
+    Reference { port: u16, database: PathBuf },
+    /// The raw responder, on this port
+    #[command(hide = true)]
+    Responder { port: u16 },
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let command = match arguments.command {
+        Some(Command::Reference { port, database }) => return reference::serve(port, &database),
+        Some(Command::Responder { port }) => return responder::serve(port),
+        command => command.unwrap_or(Command::All),
+    };
+    // Without `--bench` it is a test run that builds and tries every target: not the time to measure.
+    let named = std::env::args().len() > 1;
+    let smoke = arguments.smoke || !named;
+    let scale = if smoke { Scale::smoke() } else { Scale::full(arguments.rounds, arguments.seconds) };
+    std::fs::create_dir_all(&arguments.dir)?;
+    let dir = tempfile::Builder::new().prefix("bgrs-bench-").tempdir_in(&arguments.dir)?;
+    let bench = Bench { scale, log: arguments.log, dir: dir.path() };
+    let mut report = Report::new(dir.path(), !smoke && arguments.rounds >= 5)?;
+    let outcome = measure(&command, &bench, &mut report);
+    if outcome.is_err() {
+        print_logs(dir.path());
+    }
+    report.print_table();
+    outcome
+}
+
+/// What the processes said last, since their folders go with this run.
+fn print_logs(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let log = if path.is_dir() { path.join("stderr.log") } else { path };
+        if log.extension().is_some_and(|extension| extension == "log") && log.exists() {
+            eprintln!("{}: {}", entry.file_name().display(), process::last_words(&log));
+        }
+    }
+}
+
+fn measure(command: &Command, bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let all = matches!(command, Command::All);
+    if all || matches!(command, Command::Submit) {
+        submit::measure(bench, report)?;
+    }
+    if all || matches!(command, Command::Reads) {
+        reads::measure(bench, report)?;
+    }
+    if all || matches!(command, Command::Memory) {
+        memory::measure(bench, report)?;
+    }
+    if all || matches!(command, Command::Start) {
+        start::measure(bench, report)?;
+    }
+    Ok(())
+}

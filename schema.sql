@@ -1,0 +1,106 @@
+-- bgrs-server's database, version 1. Open it with   sqlite3 bgrs.sqlite3   and begin with
+--     select * from recent;          the last hundred background requests, newest first
+--     select * from failures;        what failed, and why
+-- Reading is always safe while the server runs. Times are UTC, 'YYYY-MM-DD HH:MM:SS'.
+
+-- The states a background request can be in.
+CREATE TABLE bgrs_status (
+    status_id   INTEGER PRIMARY KEY,
+    status_name TEXT NOT NULL UNIQUE,
+    meaning     TEXT NOT NULL
+) STRICT;
+
+INSERT INTO bgrs_status (status_id, status_name, meaning) VALUES
+    (1, 'queued',    'stored, waiting for a worker'),
+    (2, 'running',   'a worker has it'),
+    (3, 'retrying',  'an attempt failed, another is due'),
+    (4, 'finished',  'the API answered, whatever its HTTP status'),
+    (5, 'failed',    'no answer could be had; the last detail says why'),
+    (6, 'cancelled', 'a caller cancelled it');
+
+-- The server's own users. AUTOINCREMENT: an id is never used again.
+CREATE TABLE users (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    login        TEXT NOT NULL UNIQUE CHECK (login <> ''),
+    password     TEXT NOT NULL,                 -- an argon2id hash in PHC form, never the password
+    display_name TEXT,
+    first_name   TEXT,
+    last_name    TEXT,
+    email        TEXT,
+    is_admin     INTEGER NOT NULL DEFAULT 0 CHECK (is_admin IN (0, 1)),
+    created_dt   TEXT NOT NULL
+) STRICT;
+
+-- The background requests: this table is the queue.
+CREATE TABLE bgrs (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    rid          TEXT NOT NULL UNIQUE CHECK (length(rid) = 32),
+    status_id    INTEGER NOT NULL DEFAULT 1 REFERENCES bgrs_status,
+    progress     INTEGER NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 10000),  -- hundredths of a percent
+    attempts     INTEGER NOT NULL DEFAULT 0,    -- how often a worker took it; also the fence of its claims
+
+    -- whose it is
+    source       TEXT NOT NULL,                 -- 'local': the table users
+    user_id      TEXT NOT NULL,
+
+    -- the call
+    method       TEXT NOT NULL,
+    name         TEXT NOT NULL,                 -- path and query as sent
+    headers      TEXT NOT NULL,                 -- JSON: [["name", "value"], …]
+    body         INTEGER,                       -- its length in bytes, in media/bgrs.<rid>.body until the request ends
+
+    -- when
+    created_dt   TEXT NOT NULL,
+    started_dt   TEXT,                          -- of the last attempt
+    lease_dt     TEXT,                          -- a running request whose lease is past has lost its worker
+    finished_dt  TEXT,
+    expires_dt   TEXT,                          -- row, details and file go together after this
+
+    -- the API's answer
+    status       INTEGER,                       -- its HTTP status
+    content_type TEXT,
+    head         TEXT,                          -- its headers, as above
+    result       TEXT,                          -- the file's name below media/
+    size         INTEGER,                       -- the file's length in bytes
+    etag         TEXT,                          -- a digest of the file
+
+    failure      INTEGER,                       -- of a failed one: the HTTP status its result answers with, 502 or 504
+
+    CHECK ((status_id = 2) = (lease_dt IS NOT NULL)),
+    CHECK (status_id = 1 OR status_id = 6 OR attempts > 0),
+    CHECK ((status_id IN (4, 5, 6)) = (finished_dt IS NOT NULL)),
+    CHECK ((finished_dt IS NULL) = (expires_dt IS NULL)),
+    CHECK ((status_id = 4) = (status IS NOT NULL)),
+    CHECK ((status_id = 5) = (failure IS NOT NULL)),
+    CHECK (result IS NULL OR (status_id = 4 AND size > 0 AND etag IS NOT NULL))
+) STRICT;
+
+-- Few and mostly partial indexes: what has ended costs no more than its place in time.
+CREATE INDEX bgrs_unended ON bgrs (source, user_id, status_id, id) WHERE status_id IN (1, 2, 3);
+CREATE INDEX bgrs_expiry ON bgrs (expires_dt) WHERE expires_dt IS NOT NULL;
+
+-- The log of each background request, oldest first by id.
+CREATE TABLE bgrs_details (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    bgrs_id INTEGER NOT NULL REFERENCES bgrs (id) ON DELETE CASCADE,
+    dt      TEXT NOT NULL,
+    details TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX bgrs_details_of ON bgrs_details (bgrs_id);
+
+CREATE VIEW recent AS
+    SELECT b.id, b.created_dt, s.status_name AS state, b.progress / 100.0 AS progress, b.status AS http,
+           coalesce(u.login, b.source || ':' || b.user_id) AS user, b.method, b.name, b.finished_dt, b.rid
+    FROM bgrs b
+    JOIN bgrs_status s USING (status_id)
+    LEFT JOIN users u ON b.source = 'local' AND u.id = CAST(b.user_id AS INTEGER)
+    ORDER BY b.id DESC
+    LIMIT 100;
+
+CREATE VIEW failures AS
+    SELECT b.id, b.finished_dt, b.method, b.name, b.attempts,
+           (SELECT d.details FROM bgrs_details d WHERE d.bgrs_id = b.id ORDER BY d.id DESC LIMIT 1) AS why, b.rid
+    FROM bgrs b
+    WHERE b.status_id = 5
+    ORDER BY b.id DESC;

@@ -1,0 +1,221 @@
+//! What a POST or PUT writes: fields from a JSON object, and for PUT from the query too.
+
+use std::fmt;
+
+use actix_web::HttpRequest;
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::web;
+use futures_util::StreamExt;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::page::parameters;
+use crate::http::Error;
+
+/// Bytes of a JSON body at most.
+const LONGEST_BODY: usize = 1 << 20;
+
+/// Fields that are not taken yet. What is left at the end is unknown, or not the caller's to write.
+pub struct Fields(Vec<(String, Input)>);
+
+/// A field's value.
+enum Input {
+    /// From a JSON body.
+    Json(Value),
+    /// From the query, where everything is text.
+    Text(String),
+}
+
+impl Fields {
+    /// Reads a call's fields.
+    ///
+    /// # Errors
+    /// 400, 413 or 415, saying what to do.
+    pub async fn read(req: &HttpRequest, payload: web::Payload) -> Result<Self, Error> {
+        let mut fields = Self(Vec::new());
+        let body = read_body(payload).await?;
+        if !body.is_empty() {
+            check_type(req)?;
+            fields.0 = parse(&body)?;
+        } else if req.method() == Method::POST {
+            return Err(Error::bad_request("The body is empty; send a JSON object."));
+        }
+        for (name, value) in parameters(req.query_string()).filter(|(name, _)| name != "t") {
+            if req.method() == Method::POST {
+                return Err(Error::bad_request(format!(
+                    "The query parameter {name} is unknown here; send a JSON object."
+                )));
+            }
+            fields.insert(name.into_owned(), Input::Text(value.into_owned()))?;
+        }
+        Ok(fields)
+    }
+
+    /// A text; `Some(None)` for null.
+    ///
+    /// # Errors
+    /// 400 for anything else, naming the field.
+    pub fn nullable_text(&mut self, name: &str) -> Result<Option<Option<String>>, Error> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Input::Json(Value::Null)) => Ok(Some(None)),
+            Some(Input::Json(Value::String(text)) | Input::Text(text)) => Ok(Some(Some(text))),
+            Some(Input::Json(_)) => Err(bad(name, "takes a text or null")),
+        }
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// 400 for anything else, naming the field.
+    pub fn text(&mut self, name: &str) -> Result<Option<String>, Error> {
+        match self.nullable_text(name)? {
+            Some(None) => Err(bad(name, "takes a text")),
+            Some(text) => Ok(text),
+            None => Ok(None),
+        }
+    }
+
+    /// A truth value; in a query `true`, `false`, `1` or `0`.
+    ///
+    /// # Errors
+    /// 400 for anything else, naming the field.
+    pub fn boolean(&mut self, name: &str) -> Result<Option<bool>, Error> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Input::Json(Value::Bool(value))) => Ok(Some(value)),
+            Some(Input::Text(text)) => match text.as_str() {
+                "true" | "1" => Ok(Some(true)),
+                "false" | "0" => Ok(Some(false)),
+                _ => Err(bad(name, "takes true or false")),
+            },
+            Some(Input::Json(_)) => Err(bad(name, "takes true or false")),
+        }
+    }
+
+    /// The object's own id, which may be sent along but not changed.
+    ///
+    /// # Errors
+    /// 400 for another id.
+    pub fn same_id(&mut self, id: i64) -> Result<(), Error> {
+        let same = match self.take("id") {
+            None => true,
+            Some(Input::Json(value)) => value.as_i64() == Some(id),
+            Some(Input::Text(text)) => text.parse() == Ok(id),
+        };
+        if same { Ok(()) } else { Err(bad("id", "cannot be changed; it is the path's")) }
+    }
+
+    /// Ends the taking.
+    ///
+    /// # Errors
+    /// 400 for whatever is left, naming the first.
+    pub fn finish(self, read_only: &[&str]) -> Result<(), Error> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) if read_only.contains(&name.as_str()) => Err(bad(name, "cannot be written; leave it out")),
+            Some((name, _)) => Err(bad(name, "is unknown; leave it out")),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Input> {
+        let at = self.0.iter().position(|(key, _)| key == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    fn insert(&mut self, name: String, value: Input) -> Result<(), Error> {
+        if self.0.iter().any(|(key, _)| *key == name) {
+            return Err(bad(&name, "was sent twice; send it once"));
+        }
+        self.0.push((name, value));
+        Ok(())
+    }
+}
+
+fn bad(name: &str, what: &str) -> Error {
+    Error::bad_request(format!("The field {name} {what}."))
+}
+
+async fn read_body(mut payload: web::Payload) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(piece) = payload.next().await {
+        let piece = piece.map_err(|error| {
+            log::debug!("a body broke off: {error}");
+            Error::bad_request("The body broke off or was malformed; send it again.")
+        })?;
+        if body.len() + piece.len() > LONGEST_BODY {
+            return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, "A JSON object here has at most 1 MiB."));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+fn check_type(req: &HttpRequest) -> Result<(), Error> {
+    let sent = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let sent = sent.and_then(|value| value.parse::<mime::Mime>().ok());
+    if sent.is_some_and(|sent| sent.essence_str() == "application/json") {
+        return Ok(());
+    }
+    Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send JSON, with Content-Type: application/json."))
+}
+
+/// Parses an object whose keys stand there once each. Nesting is bounded by the parser.
+fn parse(body: &[u8]) -> Result<Vec<(String, Input)>, Error> {
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    let pairs = parser.deserialize_map(Pairs).and_then(|pairs| parser.end().map(|()| pairs));
+    let pairs =
+        pairs.map_err(|error| Error::bad_request(format!("The body is not the JSON object it must be: {error}.")))?;
+    let mut fields = Fields(Vec::new());
+    for (name, value) in pairs {
+        fields.insert(name, Input::Json(value))?;
+    }
+    Ok(fields.0)
+}
+
+/// Keeps repeated keys, of which a JSON map would silently take the last.
+struct Pairs;
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Vec<(String, Value)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+            if pairs.len() > 1000 {
+                return Err(de::Error::custom("it has too many keys"));
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(body: &str) -> String {
+        parse(body.as_bytes()).err().map_or_else(String::new, |error| error.to_string())
+    }
+
+    #[test]
+    fn a_key_that_stands_there_twice_is_named() {
+        assert!(message(r#"{"login":"a","login":"b"}"#).contains("login"));
+        assert_eq!(message(r#"{"login":"a","email":"b"}"#), "");
+    }
+
+    #[test]
+    fn what_is_no_object_or_nested_without_end_is_refused() {
+        for body in ["[]", "1", "{", "{}x", "\"a\"", "null"] {
+            assert!(!message(body).is_empty(), "{body}");
+        }
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(message(&deep).contains("recursion"));
+    }
+}

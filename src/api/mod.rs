@@ -1,0 +1,32 @@
+//! The hosted API, after the BEAR API. It stands on the library's public items, as anybody's API would.
+
+mod fields;
+mod format;
+mod page;
+mod v2_5;
+
+use actix_web::web;
+
+use crate::http::Error;
+use crate::model::target;
+
+/// The versions there are, the newest last.
+pub const VERSIONS: &[&str] = &["2.5"];
+
+/// Registers each version's routes, and the newest one's also without a version.
+pub fn configure(cfg: &mut web::ServiceConfig) {
+    v2_5::configure(cfg, "/v2.5");
+    v2_5::configure(cfg, "");
+}
+
+/// Refuses a call before anything of it is stored: a password in a query would end in every log on its way.
+///
+/// # Errors
+/// 400 for a query parameter `password`.
+pub fn precheck(_method: &str, target: &str) -> Result<(), Error> {
+    let query = target.get(target::path(target).len()..).unwrap_or_default().trim_start_matches('?');
+    if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "password") {
+        return Err(Error::bad_request("password must not stand in a query; send it in a JSON body."));
+    }
+    Ok(())
+}

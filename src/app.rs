@@ -1,0 +1,456 @@
+//! The composition root: the one place that names concrete backends, and the order of start and shutdown.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{App, HttpServer, web};
+use tokio::task::JoinHandle;
+
+use crate::accounts::Accounts;
+use crate::auth::Authenticator;
+use crate::clock::{self, Clock};
+use crate::config::{Config, Listen};
+use crate::dispatch::{InProcess, Routes};
+use crate::http::accept::{self, Accept};
+use crate::http::{self, Bounds, Precheck, Shared};
+use crate::media::fs::FsMedia;
+use crate::media::{Key, Media};
+use crate::scheduler::{Limits, Scheduler};
+use crate::store::sqlite::Sqlite;
+use crate::store::{Store, Users};
+use crate::watch::Watchers;
+use crate::worker::{Leases, Maintenance, Options, Pool, Runner};
+
+/// How long a client may take for the head of its request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an idle connection is kept: longer than a load balancer in front keeps its own.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// Threads for blocking work on an HTTP thread; the media and the password checks bound themselves far below.
+const BLOCKING_THREADS: usize = 16;
+
+/// Seconds in which connections are closed once no call is under way any more.
+const CLOSING: u64 = 2;
+
+/// Why the server does not start: one line that names the configuration's key.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct Error {
+    key: &'static str,
+    why: String,
+}
+
+impl Error {
+    fn new(key: &'static str, why: impl ToString) -> Self {
+        Self { key, why: why.to_string() }
+    }
+
+    fn at(key: &'static str, path: &Path, why: impl std::fmt::Display) -> Self {
+        Self::new(key, format!("{}: {why}", path.display()))
+    }
+}
+
+/// What is to be started.
+pub struct Builder {
+    config: Config,
+    api: Routes,
+    versions: &'static [&'static str],
+    precheck: Precheck,
+    clock: Arc<dyn Clock>,
+}
+
+impl Builder {
+    /// A server of this configuration that hosts no API yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, api: Arc::new(|_| {}), versions: &[], precheck: |_, _| Ok(()), clock: Arc::new(clock::System) }
+    }
+
+    /// The hosted API's routes. They are registered on several Apps: one for each HTTP thread, and one for each thread
+    /// that runs background calls. What they share must be behind `Arc`s that the closure holds.
+    #[must_use]
+    pub fn api(mut self, routes: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static) -> Self {
+        self.api = Arc::new(routes);
+        self
+    }
+
+    /// The API's versions, the newest last: `/v{version}/bgrs/…` answers as `/bgrs/…` does.
+    #[must_use]
+    pub fn versions(mut self, versions: &'static [&'static str]) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// Looks at each API call before anything of it is stored, and may refuse it.
+    #[must_use]
+    pub fn precheck(mut self, precheck: Precheck) -> Self {
+        self.precheck = precheck;
+        self
+    }
+
+    /// Another clock than the machine's, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store and the media, sets right what the last process left, and starts the workers on the current
+    /// runtime.
+    ///
+    /// # Errors
+    /// What is wrong with database, media folder or key file; nothing of theirs was changed then.
+    pub async fn start(self) -> Result<Bgrs, Error> {
+        let Self { config, api, versions, precheck, clock } = self;
+        let Opened { store, media, lock } = open(&config).await?;
+        let users: Arc<dyn Users> = Arc::new(store.clone());
+        let store: Arc<dyn Store> = Arc::new(store);
+        let auth = Authenticator::new(users.clone()).map_err(|error| Error::new("auth", error))?;
+        let auth = Arc::new(auth);
+        let accounts = Arc::new(Accounts::new(users, media.clone(), clock.clone(), auth.clone()));
+        let administrator = first_administrator(&accounts).await?;
+        let background = &config.background;
+        let scheduler = Scheduler::new(Limits { queue: background.queue, per_user: background.per_user });
+        let watchers = Watchers::default();
+        let maintenance = Maintenance {
+            store: store.clone(),
+            media: media.clone(),
+            clock: clock.clone(),
+            scheduler: scheduler.clone(),
+            watchers: watchers.clone(),
+            attempts: i64::from(background.attempts),
+            keep: config.media.keep,
+        };
+        scheduler.restore(store.unended().await.map_err(|error| Error::new("store.database", error))?);
+        maintenance.at_start().await.map_err(|error| Error::new("store.database", error))?;
+        let routes = with_accounts(api, &accounts);
+        let dispatch =
+            InProcess::start(background.threads, &routes).map_err(|e| Error::new("background.threads", e))?;
+        let leases = Leases::default();
+        let runner = Runner {
+            store: store.clone(),
+            media: media.clone(),
+            dispatch: Arc::new(dispatch),
+            auth: auth.clone(),
+            clock: clock.clone(),
+            watchers: watchers.clone(),
+            leases: leases.clone(),
+            timeout: background.timeout,
+            keep: config.media.keep,
+        };
+        let upkeep =
+            vec![tokio::spawn(leases.keep(store.clone(), clock.clone())), tokio::spawn(maintenance.clone().keep_up())];
+        let pool = Pool::start(runner, scheduler.clone(), Options { concurrency: background.concurrency });
+        let bounds = Bounds {
+            max_body: config.server.max_body,
+            read_timeout: config.server.read_timeout,
+            body_timeout: config.server.body_timeout,
+        };
+        let under_way = accept::UnderWay::default();
+        let shared = Shared { store, media, auth, clock, scheduler, watchers, bounds, versions, precheck, under_way };
+        let mount = Mount { shared: Arc::new(shared), routes };
+        Ok(Bgrs { mount, pool, upkeep, maintenance, administrator, _lock: lock })
+    }
+}
+
+/// What a start opens.
+struct Opened {
+    store: Sqlite,
+    media: Arc<dyn Media>,
+    lock: File,
+}
+
+/// Opens everything that lies on the disk, off the async thread.
+async fn open(config: &Config) -> Result<Opened, Error> {
+    let config = config.clone();
+    let opened = tokio::task::spawn_blocking(move || open_blocking(&config)).await;
+    let (store, media, lock) = opened.map_err(|error| Error::new("store.database", error))??;
+    if media.limit() > 0 {
+        media.set_used(store.bytes().await.map_err(|error| Error::new("store.database", error))?);
+    }
+    Ok(Opened { store, media: Arc::new(media), lock })
+}
+
+fn open_blocking(config: &Config) -> Result<(Sqlite, FsMedia, File), Error> {
+    let dir = &config.media.dir;
+    if dir.exists() {
+        probe(dir).map_err(|error| Error::at("media.dir", dir, format!("cannot be written: {error}")))?;
+    }
+    let store = open_store(config)?;
+    let lock = lock(&config.store.database)?;
+    let key_file = &config.store.key_file;
+    let key = Key::load_or_create(key_file).map_err(|error| Error::at("store.key_file", key_file, error))?;
+    let media = FsMedia::open(dir, key, config.media.max_size)
+        .map_err(|error| Error::at("media.dir", dir, format!("cannot be written: {error}")))?;
+    Ok((store, media, lock))
+}
+
+/// Opens the database alone, as the `user` commands do, also while a server runs on it. Blocks.
+///
+/// # Errors
+/// A file that is no database of this server, or that cannot be written.
+pub fn open_store(config: &Config) -> Result<Sqlite, Error> {
+    let path = &config.store.database;
+    Sqlite::open(path, config.store.durability).map_err(|error| Error::at("store.database", path, error))
+}
+
+/// Opens users and media for the `user` commands.
+///
+/// # Errors
+/// As [`open_store`], and for the media folder and the key file.
+pub async fn open_accounts(config: &Config) -> Result<Accounts, Error> {
+    let owned = config.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = open_store(&owned)?;
+        let key = Key::load_or_create(&owned.store.key_file)
+            .map_err(|error| Error::at("store.key_file", &owned.store.key_file, error))?;
+        let dir = &owned.media.dir;
+        let media = FsMedia::open(dir, key, 0).map_err(|error| Error::at("media.dir", dir, error))?;
+        Ok((store, media))
+    });
+    let (store, media) = opened.await.map_err(|error| Error::new("store.database", error))??;
+    let users: Arc<dyn Users> = Arc::new(store);
+    let auth = Authenticator::new(users.clone()).map_err(|error| Error::new("auth", error))?;
+    Ok(Accounts::new(users, Arc::new(media), Arc::new(clock::System), Arc::new(auth)))
+}
+
+fn probe(dir: &Path) -> std::io::Result<()> {
+    let probe = dir.join(format!(".bgrs.{}.probe", std::process::id()));
+    File::create(&probe)?;
+    std::fs::remove_file(probe)
+}
+
+/// One server for each database: a second one would take the first one's running requests for lost.
+fn lock(database: &Path) -> Result<File, Error> {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let file = File::create(&path).map_err(|error| Error::at("store.database", &path, error))?;
+    file.try_lock().map_err(|_| Error::at("store.database", database, "another bgrs-server is running on it"))?;
+    Ok(file)
+}
+
+/// Makes the first administrator where there is none, and says what the password is if it made one up.
+async fn first_administrator(accounts: &Accounts) -> Result<Option<Administrator>, Error> {
+    let password = std::env::var("BGRS_ADMIN_PASSWORD").ok();
+    let made = accounts.ensure_administrator(password).await;
+    let made = made.map_err(|error| Error::new("BGRS_ADMIN_PASSWORD", error))?;
+    Ok(made.map(|(login, password)| Administrator { login, password }))
+}
+
+/// The administrator that the start has made.
+pub struct Administrator {
+    /// The login.
+    pub login: String,
+    /// The password, if it is a random one: nobody can read it again.
+    pub password: Option<String>,
+}
+
+fn with_accounts(api: Routes, accounts: &Arc<Accounts>) -> Routes {
+    let accounts = accounts.clone();
+    Arc::new(move |cfg| {
+        cfg.app_data(web::Data::from(accounts.clone()));
+        api(cfg);
+    })
+}
+
+/// A running server, apart from its HTTP side.
+pub struct Bgrs {
+    mount: Mount,
+    pool: Pool,
+    upkeep: Vec<JoinHandle<()>>,
+    maintenance: Maintenance,
+    administrator: Option<Administrator>,
+    _lock: File,
+}
+
+impl Bgrs {
+    /// What goes onto each App.
+    #[must_use]
+    pub fn mount(&self) -> Mount {
+        self.mount.clone()
+    }
+
+    /// The upkeep, for tests that do not want to wait for its hour.
+    #[must_use]
+    pub fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
+    }
+
+    /// The administrator that this start has made, if there was none.
+    #[must_use]
+    pub fn administrator(&self) -> Option<&Administrator> {
+        self.administrator.as_ref()
+    }
+
+    /// Accepts nothing new, gives what is under way until `grace` is over, and puts the rest back in the queue.
+    pub async fn shut_down(self, grace: Duration) {
+        let shared = &self.mount.shared;
+        shared.scheduler.close();
+        shared.watchers.close();
+        let calls = async {
+            while shared.under_way.count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let (calls, ()) = tokio::join!(tokio::time::timeout(grace, calls), self.pool.shut_down(grace));
+        if calls.is_err() {
+            log::warn!("{} calls did not end in time and are cut off", shared.under_way.count());
+        }
+        self.upkeep.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The middleware and the routes, for an App of one's own:
+///
+/// ```no_run
+/// # async fn start(builder: bgrs::Builder) -> anyhow::Result<()> {
+/// use actix_web::{App, HttpServer};
+///
+/// let bgrs = builder.start().await?;
+/// let mount = bgrs.mount();
+/// HttpServer::new(move || {
+///     App::new().wrap(mount.middleware()).configure(|cfg| mount.configure(cfg))
+/// })
+/// .bind(("127.0.0.1", 8080))?
+/// .run()
+/// .await?;
+/// bgrs.shut_down(std::time::Duration::from_secs(30)).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Mount {
+    shared: Arc<Shared>,
+    routes: Routes,
+}
+
+impl Mount {
+    /// The middleware that knows the caller and turns calls into background requests; the outermost one.
+    #[must_use]
+    pub fn middleware(&self) -> Accept {
+        Accept::new(self.shared.clone())
+    }
+
+    /// Registers the server's own routes, the hosted API's, and the answer to everything else.
+    pub fn configure(&self, cfg: &mut web::ServiceConfig) {
+        http::configure(cfg, &self.shared);
+        (self.routes)(cfg);
+        cfg.default_service(web::to(accept::nowhere));
+    }
+}
+
+/// A bound socket.
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Runs a server until SIGTERM or SIGINT: listens first, so that a port in use is found before anything is opened.
+///
+/// # Errors
+/// Why it does not start.
+pub async fn serve(builder: Builder) -> Result<(), Error> {
+    let config = builder.config.clone();
+    let sockets = bind(&config.server.listen)?;
+    let addresses: Vec<String> = sockets.iter().map(address).collect();
+    let bgrs = builder.start().await?;
+    let server = http_server(&config, sockets, bgrs.mount())?;
+    let stop = server.handle();
+    let running = tokio::spawn(server);
+    announce(&bgrs, &addresses);
+    let interrupted = signal().map_err(|error| Error::new("signals", error))?;
+    interrupted.await;
+    log::info!("shutting down; what is under way has {:?}", config.server.shutdown_timeout);
+    bgrs.shut_down(config.server.shutdown_timeout).await;
+    stop.stop(true).await;
+    let _ = running.await;
+    log::info!("stopped");
+    Ok(())
+}
+
+fn http_server(config: &Config, sockets: Vec<Socket>, mount: Mount) -> Result<actix_web::dev::Server, Error> {
+    let mut server = HttpServer::new(move || {
+        let mount = mount.clone();
+        App::new().wrap(mount.middleware()).configure(|cfg| mount.configure(cfg))
+    })
+    .workers(config.server.workers)
+    .worker_max_blocking_threads(BLOCKING_THREADS)
+    .max_connections(config.server.max_connections)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(CLOSING)
+    .disable_signals();
+    for socket in sockets {
+        server = match socket {
+            Socket::Tcp(listener) => server.listen(listener),
+            Socket::Unix(listener, _) => server.listen_uds(listener),
+        }
+        .map_err(|error| Error::new("server.listen", error))?;
+    }
+    Ok(server.run())
+}
+
+/// Says where it listens, and the one secret that is shown once, on standard output; the log is elsewhere.
+fn announce(bgrs: &Bgrs, addresses: &[String]) {
+    match bgrs.administrator() {
+        Some(Administrator { login, password: Some(password) }) => {
+            println!("administrator {login} made; the password, shown only this once: {password}");
+        }
+        Some(Administrator { login, password: None }) => {
+            println!("administrator {login} made, with the password of BGRS_ADMIN_PASSWORD");
+        }
+        None => {}
+    }
+    for address in addresses {
+        println!("listening on {address}");
+    }
+}
+
+fn bind(listen: &[Listen]) -> Result<Vec<Socket>, Error> {
+    listen.iter().map(bind_one).collect()
+}
+
+fn bind_one(listen: &Listen) -> Result<Socket, Error> {
+    match listen {
+        Listen::Tcp(address) => TcpListener::bind(address)
+            .map(Socket::Tcp)
+            .map_err(|error| Error::new("server.listen", format!("{address}: {error}"))),
+        Listen::Unix(path) => bind_unix(path).map_err(|error| Error::at("server.listen", path, error)),
+    }
+}
+
+/// A socket's file stays behind when its server is killed: one that nobody answers on is taken over.
+fn bind_unix(path: &Path) -> std::io::Result<Socket> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    Ok(Socket::Unix(UnixListener::bind(path)?, path.to_owned()))
+}
+
+fn address(socket: &Socket) -> String {
+    match socket {
+        Socket::Tcp(listener) => listener.local_addr().map_or_else(|e| e.to_string(), |a| format!("http://{a}")),
+        Socket::Unix(_, path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+fn signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

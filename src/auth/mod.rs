@@ -1,0 +1,198 @@
+//! Who is calling: Basic credentials against the server's own users.
+
+pub mod basic;
+mod password;
+mod throttle;
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use lru::LruCache;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::model::{Caller, Owner};
+use crate::store::{self, User, Users};
+use basic::Credentials;
+use throttle::Throttle;
+
+/// Verified credentials that are remembered; the one used longest ago is forgotten first.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// Password checks that may wait for their turn: one at a time has the processor.
+const WAITING: usize = 256;
+
+/// Why a caller is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No credentials.
+    #[error("Sign in with HTTP Basic credentials.")]
+    Missing,
+    /// Credentials that cannot be read.
+    #[error("The Authorization header is malformed; send one, with HTTP Basic credentials.")]
+    Malformed,
+    /// No such login, or another password.
+    #[error("Login or password is wrong; check both.")]
+    Wrong,
+    /// Too many wrong passwords of this login from this address.
+    #[error("too many wrong passwords")]
+    TooMany {
+        /// Seconds until the next try.
+        retry_after: u64,
+    },
+    /// Too many passwords are being checked.
+    #[error("too many passwords are being checked")]
+    Busy,
+    /// The users cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// Knows callers by their credentials.
+pub struct Authenticator {
+    users: Arc<dyn Users>,
+    throttle: Throttle,
+    /// Keyed hashes of what was verified: of login, password and the user's hash together. A changed password or a
+    /// removed user, by whatever process, makes them match nothing any more.
+    remembered: Mutex<LruCache<[u8; 32], ()>>,
+    key: Zeroizing<[u8; 32]>,
+    /// What an unknown login's password is compared with, so that it takes as long as a known one's.
+    decoy: tokio::sync::OnceCell<String>,
+    checking: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Authenticator {
+    /// Knows these users.
+    ///
+    /// # Errors
+    /// When the system's random source cannot be read.
+    pub fn new(users: Arc<dyn Users>) -> Result<Self, getrandom::Error> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut())?;
+        Ok(Self {
+            users,
+            throttle: Throttle::default(),
+            remembered: Mutex::new(LruCache::sparse(REMEMBERED)),
+            key,
+            decoy: tokio::sync::OnceCell::new(),
+            checking: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(WAITING),
+        })
+    }
+
+    /// Knows a caller by the values of the `Authorization` headers and the address.
+    ///
+    /// # Errors
+    /// Why the caller is not let in.
+    pub async fn authenticate<'a>(
+        &self,
+        values: impl Iterator<Item = &'a [u8]>,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, Error> {
+        let credentials = basic::parse(values)?;
+        // Looked up each time: what any process changes about the user counts at once.
+        let user = self.users.find(&credentials.login).await?;
+        if let Some(user) = &user
+            && self.remembers(&self.trace(&credentials, user))
+        {
+            return Ok(caller(user));
+        }
+        self.check(credentials, user, address).await
+    }
+
+    /// The caller in whose name an owner's request runs; `None` once the user is gone.
+    ///
+    /// # Errors
+    /// When the users cannot be read.
+    pub async fn caller(&self, owner: &Owner) -> store::Result<Option<Caller>> {
+        let Some(id) = owner.local_id() else { return Ok(None) };
+        Ok(self.users.user(id).await?.as_ref().map(caller))
+    }
+
+    /// Hashes a new password.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many wait for the same.
+    pub async fn hash(&self, password: Zeroizing<String>) -> Result<String, Error> {
+        self.off_thread(move || password::hash(&password)).await?.map_err(|error| {
+            log::error!("a password could not be hashed: {error}");
+            Error::Busy
+        })
+    }
+
+    /// Checks a password that is not remembered, one try of a login and address at a time.
+    async fn check(
+        &self,
+        credentials: Credentials,
+        user: Option<User>,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, Error> {
+        let tries = self.throttle.tries(&credentials.login, address);
+        let mut wrong = tries.lock().await;
+        let trace = user.as_ref().map(|user| self.trace(&credentials, user));
+        if let (Some(user), Some(trace)) = (&user, &trace)
+            && self.remembers(trace)
+        {
+            return Ok(caller(user));
+        }
+        wrong.check(Instant::now()).map_err(|retry_after| Error::TooMany { retry_after })?;
+        let hash = match &user {
+            Some(user) => user.password.clone(),
+            None => self.decoy().await?,
+        };
+        let password = credentials.password;
+        let right = self.off_thread(move || password::verify(&password, &hash)).await?;
+        match (user, trace) {
+            (Some(user), Some(trace)) if right => {
+                self.lock().put(trace, ());
+                Ok(caller(&user))
+            }
+            _ => {
+                wrong.count(Instant::now());
+                self.throttle.remember(&credentials.login, address, &tries);
+                Err(Error::Wrong)
+            }
+        }
+    }
+
+    async fn decoy(&self) -> Result<String, Error> {
+        let made = self.decoy.get_or_try_init(|| self.hash(Zeroizing::new("decoy".to_owned()))).await?;
+        Ok(made.clone())
+    }
+
+    /// Runs work that costs tens of milliseconds on a thread that may be blocked, one at a time.
+    async fn off_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        let _waiting = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        let turn = self.checking.clone().acquire_owned().await.map_err(|_| Error::Busy)?;
+        let done = tokio::task::spawn_blocking(move || {
+            // Held by the work itself: a caller that hangs up does not let a second one in beside it.
+            let _turn = turn;
+            work()
+        });
+        done.await.map_err(|_| Error::Busy)
+    }
+
+    /// What is remembered of verified credentials.
+    fn trace(&self, credentials: &Credentials, user: &User) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        for part in [&credentials.login, &*credentials.password, &user.password] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    fn remembers(&self, trace: &[u8; 32]) -> bool {
+        self.lock().get(trace).is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], ()>> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn caller(user: &User) -> Caller {
+    Caller { user_id: user.id, is_admin: user.is_admin }
+}

@@ -1,0 +1,98 @@
+//! The command line: `serve`, `check`, `user`.
+
+mod check;
+mod serve;
+mod user;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bgrs::Config;
+use clap::{Parser, Subcommand};
+
+/// Configuration, start or usage is wrong.
+const USAGE: u8 = 2;
+
+/// Threads for blocking work beside the main one; the media bound themselves far below.
+const BLOCKING_THREADS: usize = 16;
+
+/// Turns any API call into a background request.
+#[derive(Parser)]
+#[command(name = "bgrs-server", version, about)]
+struct Arguments {
+    /// The configuration file. Without it, `bgrs.toml` in this folder if there is one, else the defaults.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server (what happens without a command).
+    Serve,
+    /// Read the configuration and say what is wrong with it.
+    Check,
+    /// Manage the server's own users, also while it runs.
+    #[command(subcommand)]
+    User(user::Command),
+}
+
+/// A failure with its exit code.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn usage(message: impl ToString) -> Self {
+        Self { code: USAGE, message: message.to_string() }
+    }
+
+    fn refused(message: impl ToString) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+}
+
+/// Runs the command line.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            eprintln!("bgrs-server: {}", message.replace('\n', " "));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<(), Failure> {
+    let config = load(arguments.config)?;
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => block_on(serve::run(config)),
+        Command::Check => {
+            check::run(&config);
+            Ok(())
+        }
+        Command::User(command) => block_on(user::run(config, command)),
+    }
+}
+
+fn load(file: Option<PathBuf>) -> Result<Config, Failure> {
+    let default = PathBuf::from("bgrs.toml");
+    let file = file.or_else(|| default.is_file().then_some(default));
+    Config::load(file.as_deref(), std::env::vars()).map_err(Failure::usage)
+}
+
+/// Runs a command on actix's system, on this thread.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            // Start-up: without a runtime there is nothing to go on with.
+            .expect("the async runtime starts")
+    };
+    actix_rt::System::with_tokio_rt(runtime).block_on(command)
+}

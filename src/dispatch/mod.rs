@@ -1,0 +1,53 @@
+//! Performing one captured call.
+
+pub mod headers;
+mod in_process;
+
+use async_trait::async_trait;
+
+use crate::media::ByteStream;
+use crate::model::{Call, Caller, Headers, Rid};
+pub use in_process::{Background, InProcess, Routes};
+
+/// What is to be performed.
+pub struct Replay {
+    /// The request.
+    pub rid: Rid,
+    /// The call.
+    pub call: Call,
+    /// In whose name.
+    pub caller: Caller,
+    /// The stored body, if the call has one.
+    pub body: Option<ByteStream>,
+}
+
+/// The API's answer, as it comes.
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers that are kept.
+    pub headers: Headers,
+    /// The body; an error in it means that the answer broke off.
+    pub body: futures_util::stream::BoxStream<'static, Result<bytes::Bytes, Error>>,
+}
+
+/// Why there is no answer, or not all of it. The texts are for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The handler panicked.
+    #[error("the API's handler panicked; the server's log says where")]
+    Panicked,
+    /// The answer broke off in the middle of its body.
+    #[error("the API's answer broke off: {0}")]
+    BrokeOff(String),
+    /// The threads that run the API are gone.
+    #[error("the API is not running")]
+    Stopped,
+}
+
+/// Performs captured calls. Dropping the future, or the answer's body, drops the call.
+#[async_trait]
+pub trait Dispatch: Send + Sync {
+    /// Performs one call and returns when the answer's head is there.
+    async fn dispatch(&self, replay: Replay) -> Result<Response, Error>;
+}

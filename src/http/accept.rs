@@ -1,0 +1,238 @@
+//! The middleware on every call: who is it, is it for the background, and how did it go.
+
+use std::future::{Ready, ready};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::{HttpMessage, HttpResponse, ResponseError};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+
+use super::place::{self, Place};
+use super::{Error, Shared, log_line, submit};
+use crate::auth;
+use crate::model::target::{self, Asked};
+
+/// Counts the calls under way, answers included, so that a shutdown can wait for them.
+#[derive(Clone, Default)]
+pub struct UnderWay(Arc<AtomicUsize>);
+
+/// One call under way.
+pub struct OneUnderWay(UnderWay);
+
+impl UnderWay {
+    fn enter(&self) -> OneUnderWay {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OneUnderWay(self.clone())
+    }
+
+    /// How many calls are under way.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for OneUnderWay {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The middleware. Wrap the App with it, outside of everything else.
+#[derive(Clone)]
+pub struct Accept {
+    shared: Arc<Shared>,
+}
+
+impl Accept {
+    /// The middleware of a running server.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Accept
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = actix_web::Error;
+    type Transform = AcceptService<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(AcceptService { shared: self.shared.clone(), service: Rc::new(service) }))
+    }
+}
+
+/// [`Accept`] around one App.
+pub struct AcceptService<S> {
+    shared: Arc<Shared>,
+    service: Rc<S>,
+}
+
+impl<S, B> Service<ServiceRequest> for AcceptService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    forward_ready!(service);
+
+    fn call(&self, req: ServiceRequest) -> Self::Future {
+        let (shared, service) = (self.shared.clone(), self.service.clone());
+        Box::pin(async move {
+            let begun = Instant::now();
+            let under_way = shared.under_way.enter();
+            let line = log_line::Line::of(&req);
+            let mut response = match answer(&shared, &*service, req).await {
+                Ok(response) => response,
+                Err(error) => {
+                    line.write(error.error_response().status().as_u16(), begun);
+                    return Err(error);
+                }
+            };
+            if shared.scheduler.is_closed() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            let line = line.with(response.response());
+            Ok(response.map_body(move |head, body| {
+                BoxBody::new(log_line::Logged::new(body.boxed(), line, head.status.as_u16(), begun, under_way))
+            }))
+        })
+    }
+}
+
+async fn answer<S, B>(
+    shared: &Arc<Shared>,
+    service: &S,
+    mut req: ServiceRequest,
+) -> Result<ServiceResponse, actix_web::Error>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody + 'static,
+{
+    match accept(shared, &mut req).await {
+        Ok(Some(accepted)) => Ok(req.into_response(accepted)),
+        Ok(None) => forward(service, req).await,
+        Err(error) => Ok(req.into_response(error.error_response())),
+    }
+}
+
+/// Lets a call pass (`None`), or answers it here.
+async fn accept(shared: &Arc<Shared>, req: &mut ServiceRequest) -> Result<Option<HttpResponse>, Error> {
+    let place = place::of(req.match_info().as_str());
+    if place == Place::Open {
+        return Ok(None);
+    }
+    if shared.scheduler.is_closed() {
+        return Err(shutting_down());
+    }
+    let caller = authenticate(shared, req).await?;
+    req.extensions_mut().insert(caller.clone());
+    if place == Place::Own {
+        return Ok(None);
+    }
+    let name = req.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    (shared.precheck)(req.method().as_str(), &name)?;
+    if asked(req, &name)? == Asked::Background {
+        if req.match_pattern().is_none() {
+            return Err(place::not_found(req.match_info().as_str(), shared.versions));
+        }
+        return submit::submit(shared, req, caller, name).await.map(Some);
+    }
+    hide_parameter(req, &name);
+    Ok(None)
+}
+
+async fn authenticate(shared: &Shared, req: &ServiceRequest) -> Result<crate::model::Caller, Error> {
+    let values = req.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let address = req.peer_addr().map(|peer| peer.ip());
+    shared.auth.authenticate(values, address).await.map_err(refused)
+}
+
+fn refused(error: auth::Error) -> Error {
+    match error {
+        auth::Error::TooMany { retry_after } => Error::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many wrong passwords for this login from this address; wait before the next try.",
+        )
+        .retry_after(retry_after),
+        auth::Error::Busy => {
+            Error::new(StatusCode::SERVICE_UNAVAILABLE, "Too many passwords are being checked; try again.")
+                .retry_after(1)
+        }
+        auth::Error::Store(error) => error.into(),
+        other => {
+            let challenge = HeaderValue::from_static("Basic realm=\"BEAR API\", charset=\"UTF-8\"");
+            Error::new(StatusCode::UNAUTHORIZED, other.to_string()).with(header::WWW_AUTHENTICATE, challenge)
+        }
+    }
+}
+
+/// What the call asks for. A CORS preflight carries the parameter too and asks for nothing.
+fn asked(req: &ServiceRequest, name: &str) -> Result<Asked, Error> {
+    if req.method() == Method::OPTIONS {
+        return Ok(Asked::Foreground);
+    }
+    let asked = target::asked(name).map_err(|error| Error::bad_request(format!("{error}.")))?;
+    let odd =
+        req.method() == Method::TRACE || req.method() == Method::CONNECT || req.headers().contains_key(header::UPGRADE);
+    if asked == Asked::Background && odd {
+        return Err(Error::bad_request(
+            "TRACE, CONNECT and an Upgrade cannot run in the background; send the call without bgrs.",
+        ));
+    }
+    Ok(asked)
+}
+
+/// Takes the parameter out before the API sees the call.
+fn hide_parameter(req: &mut ServiceRequest, name: &str) {
+    let stripped = target::strip(name);
+    if stripped == name {
+        return;
+    }
+    // Bytes taken out of a target that parsed leave one that parses.
+    if let Ok(uri) = stripped.parse::<Uri>() {
+        req.match_info_mut().get_mut().update(&uri);
+        req.head_mut().uri = uri;
+    }
+}
+
+/// Lets the App answer. A handler that panics is one failed call, not a lost connection. No clone of the request may
+/// be alive here: routing takes it for its own.
+async fn forward<S, B>(service: &S, req: ServiceRequest) -> Result<ServiceResponse, actix_web::Error>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody + 'static,
+{
+    match AssertUnwindSafe(service.call(req)).catch_unwind().await {
+        Ok(answered) => answered.map(ServiceResponse::map_into_boxed_body),
+        Err(_) => Err(Error::internal().into()),
+    }
+}
+
+/// The answer to whatever comes while the server is shutting down.
+pub fn shutting_down() -> Error {
+    Error::new(StatusCode::SERVICE_UNAVAILABLE, "The server is shutting down; try again in a few seconds.")
+        .retry_after(5)
+}
+
+/// The answer to a path that no route matches.
+pub async fn nowhere(req: actix_web::HttpRequest, shared: actix_web::web::Data<Shared>) -> HttpResponse {
+    place::not_found(req.match_info().as_str(), shared.versions).error_response()
+}

@@ -1,0 +1,74 @@
+//! What a path is: one of the server's own, one that is open to all, or the API's.
+
+use super::Error;
+
+/// Whose a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Open without credentials.
+    Open,
+    /// The server's own: `bgrs` is ignored there.
+    Own,
+    /// The API's.
+    Api,
+}
+
+/// First segments of the server's own routes, also of those that come with later versions: a parameter that is
+/// ignored on them must not begin to mean something then.
+const OWN: [&str; 5] = ["bgrs", "media", "ui", "metrics", "openapi.json"];
+
+const OPEN: [&str; 2] = ["healthz", "readyz"];
+
+/// Tells whose a path is; `path` as the router sees it, percent-decoded where that is safe.
+pub fn of(path: &str) -> Place {
+    let mut segments = path.split('/').skip(1);
+    let first = segments.next().unwrap_or_default();
+    if OPEN.contains(&first) && segments.clone().next().is_none() {
+        Place::Open
+    } else if OWN.contains(&first) || version(first).is_some() && segments.next() == Some("bgrs") {
+        Place::Own
+    } else {
+        Place::Api
+    }
+}
+
+/// The answer to a path that leads nowhere.
+pub fn not_found(path: &str, versions: &[&str]) -> Error {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    match version(first) {
+        Some(version) if !versions.is_empty() && !versions.contains(&version) => Error::not_found(format!(
+            "There is no version {version} of this API; there is {}.",
+            versions.iter().map(|v| format!("v{v}")).collect::<Vec<_>>().join(", ")
+        )),
+        _ => Error::not_found("There is nothing at this path; check its spelling."),
+    }
+}
+
+/// `2.5` of `v2.5`.
+fn version(segment: &str) -> Option<&str> {
+    let version = segment.strip_prefix('v')?;
+    (version.starts_with(|c: char| c.is_ascii_digit()) && version.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
+        .then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_routes_are_whole_segments_under_any_version() {
+        for path in ["/bgrs", "/bgrs/x", "/v2.5/bgrs/x", "/v9/bgrs", "/media/x", "/ui/", "/metrics", "/openapi.json"] {
+            assert_eq!(of(path), Place::Own, "{path}");
+        }
+        for path in ["/", "/bgrsx", "/v2.5/users/me", "/vx/bgrs", "/users/bgrs", "/healthz/x", "//bgrs"] {
+            assert_eq!(of(path), Place::Api, "{path}");
+        }
+        assert_eq!(of("/healthz"), Place::Open);
+    }
+
+    #[test]
+    fn an_unknown_version_is_answered_with_those_there_are() {
+        assert!(not_found("/v1.0/users", &["2.5"]).to_string().contains("v2.5"));
+        assert!(!not_found("/v2.5/nothing", &["2.5"]).to_string().contains("version"));
+    }
+}

@@ -1,0 +1,155 @@
+//! Accepting a background request: room for it, its body on the disk, its row committed, then the 202.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::error::PayloadError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpMessage, HttpResponse};
+use futures_util::StreamExt;
+
+use super::log_line::Submitted;
+use super::{Error, JSON, NO_STORE, RETRY_AFTER, Shared, accept};
+use crate::dispatch::headers;
+use crate::failpoint::{self, Place};
+use crate::media::{File, Sink};
+use crate::model::{Call, Caller, Rid};
+use crate::scheduler::{Refusal, Reservation};
+use crate::store::NewRequest;
+
+/// Bounds of what comes from the network.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes of a body.
+    pub max_body: u64,
+    /// The longest silence within a body.
+    pub read_timeout: Duration,
+    /// The longest that a whole body may take.
+    pub body_timeout: Duration,
+}
+
+/// A body that is written but not yet durable.
+type Spooled = Option<Box<dyn Sink>>;
+
+/// Accepts a call. Whatever is refused leaves neither a row nor a file.
+pub async fn submit(
+    shared: &Arc<Shared>,
+    req: &mut ServiceRequest,
+    caller: Caller,
+    name: String,
+) -> Result<HttpResponse, Error> {
+    let place = shared.scheduler.reserve(caller.owner()).map_err(refused)?;
+    if shared.media.is_full() {
+        return Err(Error::no_space());
+    }
+    let now = shared.clock.now();
+    let rid = Rid::generate(now).map_err(|error| {
+        log::error!("no random numbers: {error}");
+        Error::internal()
+    })?;
+    let body = spool(shared, rid, req).await?;
+    let call = Call {
+        method: req.method().to_string(),
+        name,
+        headers: headers::of_call(req.headers()),
+        body: body.as_ref().map(|sink| sink.written()),
+    };
+    let new = NewRequest { rid, owner: caller.owner(), call, created: now };
+    // A client that hangs up drops this future: what must not be torn runs in a task of its own.
+    let stored = actix_web::rt::spawn(store(shared.clone(), new, body, place));
+    stored.await.map_err(|_| Error::internal())??;
+    Ok(accepted(rid))
+}
+
+/// Body durable, row committed, workers woken, in that order.
+async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<(), Error> {
+    let rid = new.rid;
+    let has_body = body.is_some();
+    if let Some(sink) = body {
+        sink.commit(File::Body(rid)).await?;
+    }
+    failpoint::reach(Place::BeforeInsert);
+    if let Err(error) = shared.store.insert(new).await {
+        if has_body && let Err(error) = shared.media.remove(File::Body(rid)).await {
+            log::warn!("a body is left over for the sweep: {error}");
+        }
+        return Err(error.into());
+    }
+    failpoint::reach(Place::AfterInsert);
+    place.commit();
+    Ok(())
+}
+
+/// Streams the body to the disk; no bytes, no file.
+async fn spool(shared: &Shared, rid: Rid, req: &mut ServiceRequest) -> Result<Spooled, Error> {
+    let bounds = shared.bounds;
+    let length = req.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > bounds.max_body) {
+        return Err(too_large(bounds.max_body));
+    }
+    let payload = req.take_payload();
+    if matches!(payload, Payload::None) {
+        return Ok(None);
+    }
+    let reading = read(shared, rid, payload);
+    tokio::time::timeout(bounds.body_timeout, reading).await.unwrap_or_else(|_| Err(too_slow()))
+}
+
+async fn read(shared: &Shared, rid: Rid, mut payload: Payload) -> Result<Spooled, Error> {
+    let bounds = shared.bounds;
+    let mut sink = shared.media.write_body(rid);
+    loop {
+        let piece = tokio::time::timeout(bounds.read_timeout, payload.next()).await.map_err(|_| too_slow())?;
+        let Some(piece) = piece else { break };
+        let piece = piece.map_err(broken)?;
+        if sink.written() + piece.len() as u64 > bounds.max_body {
+            return Err(too_large(bounds.max_body));
+        }
+        sink.write(piece).await?;
+    }
+    Ok((sink.written() > 0).then_some(sink))
+}
+
+fn accepted(rid: Rid) -> HttpResponse {
+    let mut response = HttpResponse::Accepted()
+        .insert_header((header::LOCATION, format!("/bgrs/{rid}")))
+        .insert_header((header::RETRY_AFTER, RETRY_AFTER))
+        .insert_header((header::CACHE_CONTROL, NO_STORE))
+        .insert_header((header::CONTENT_TYPE, JSON))
+        .body(format!("{{\"request\": \"{rid}\"}}"));
+    response.extensions_mut().insert(Submitted(rid));
+    response
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::ShareFull => Error::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "You have as many background requests waiting or running as one user may; try again when some have ended.",
+        )
+        .retry_after(5),
+        Refusal::QueueFull => {
+            Error::new(StatusCode::SERVICE_UNAVAILABLE, "The queue is full; try again when some requests have ended.")
+                .retry_after(5)
+        }
+        Refusal::Closed => accept::shutting_down(),
+    }
+}
+
+fn too_large(max: u64) -> Error {
+    let description = format!("The body is larger than the {max} bytes that this server stores; send a smaller one.");
+    Error::new(StatusCode::PAYLOAD_TOO_LARGE, description).with(header::CONNECTION, HeaderValue::from_static("close"))
+}
+
+fn too_slow() -> Error {
+    Error::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time; send it again without long pauses.")
+        .with(header::CONNECTION, HeaderValue::from_static("close"))
+}
+
+fn broken(error: PayloadError) -> Error {
+    log::debug!("a body broke off: {error}");
+    Error::bad_request("The body broke off or was malformed; send it again.")
+        .with(header::CONNECTION, HeaderValue::from_static("close"))
+}

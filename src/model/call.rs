@@ -1,0 +1,32 @@
+//! One captured API call: everything that is needed to make it again.
+
+use super::{Headers, target};
+
+/// An API call as it was sent, less what is of this hop or of this connection alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The method, as sent.
+    pub method: String,
+    /// Path and query as the caller sent them, the `bgrs` parameter included.
+    pub name: String,
+    /// The headers that are kept.
+    pub headers: Headers,
+    /// The body's length in bytes; `None` where there is no body.
+    pub body: Option<u64>,
+}
+
+impl Call {
+    /// Path and query as the API is to see them.
+    #[must_use]
+    pub fn target(&self) -> String {
+        target::strip(&self.name)
+    }
+
+    /// Whether it may be made again after an attempt whose end nobody knows: an idempotent method (RFC 9110
+    /// section 9.2.2), or a call that carries an `Idempotency-Key`.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
+            || self.headers.get("idempotency-key").is_some()
+    }
+}

@@ -1,0 +1,93 @@
+//! Header fields as plain data, in the order they were sent.
+
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+
+/// Header fields with repeats and order kept; names in lower case, values any bytes that HTTP allows.
+///
+/// Written to the database as JSON, `[["name", "value"], …]`. A value's bytes become the characters of the same
+/// number (ISO 8859-1, as RFC 9110 section 5.5 reads them), so that it comes back byte for byte.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(String, Vec<u8>)>);
+
+impl Headers {
+    /// Adds a field behind those that are there.
+    pub fn append(&mut self, name: &str, value: &[u8]) {
+        self.0.push((name.to_ascii_lowercase(), value.to_vec()));
+    }
+
+    /// The first value of a field; `name` in lower case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// All fields, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
+    /// The database's form.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Strings in sequences: there is nothing in it that serialising could refuse.
+        serde_json::to_string(self).unwrap_or_else(|_| "[]".to_owned())
+    }
+
+    /// Reads the database's form.
+    ///
+    /// # Errors
+    /// Text that [`Headers::to_json`] did not write.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
+        let mut headers = Self::default();
+        for (name, value) in fields {
+            headers.append(name.as_ref(), value.as_ref());
+        }
+        headers
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            let text: String = value.iter().map(|&byte| char::from(byte)).collect();
+            seq.serialize_element(&(name, text))?;
+        }
+        seq.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<(String, String)>::deserialize(deserializer)?
+            .into_iter()
+            .map(|(name, text)| {
+                let value: Result<Vec<u8>, _> = text.chars().map(u8::try_from).collect();
+                value.map(|value| (name, value)).map_err(serde::de::Error::custom)
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_come_back_in_order(fields in prop::collection::vec(("[a-z-]{1,8}", any::<Vec<u8>>()), 0..6)) {
+            let headers: Headers = fields.iter().map(|(n, v)| (n, v)).collect();
+            prop_assert_eq!(Headers::from_json(&headers.to_json()).unwrap(), headers);
+        }
+    }
+}

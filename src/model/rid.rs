@@ -1,0 +1,106 @@
+//! The identifier of a background request, which is also the secret that opens it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+/// A request id: 128 bits, written as 32 lowercase hex digits.
+///
+/// The first 48 bits are the Unix time in milliseconds, so that an index over rids grows at one end; the other
+/// 80 are from the system's random source, so that knowing one rid tells nothing of another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rid([u8; 16]);
+
+/// The text is not 32 lowercase hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a request id is 32 lowercase hex digits")]
+pub struct ParseError;
+
+impl Rid {
+    /// Makes a new rid for a request accepted at `now`.
+    ///
+    /// # Errors
+    /// When the system's random source cannot be read.
+    pub fn generate(now: Timestamp) -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        let millis = now.as_millisecond().max(0).to_be_bytes();
+        bytes[..6].copy_from_slice(&millis[2..]);
+        getrandom::fill(&mut bytes[6..])?;
+        Ok(Self(bytes))
+    }
+
+    /// The 16 bytes, most significant first.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Rid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; 32];
+        hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for Rid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rid({self})")
+    }
+}
+
+impl FromStr for Rid {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(ParseError);
+        }
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseError)?;
+        Ok(Self(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rids_of_later_milliseconds_sort_later() {
+        let early = Rid::generate(Timestamp::from_millisecond(1_700_000_000_000).unwrap()).unwrap();
+        let late = Rid::generate(Timestamp::from_millisecond(1_700_000_000_001).unwrap()).unwrap();
+        assert!(early < late);
+        assert!(early.to_string() < late.to_string());
+    }
+
+    #[test]
+    fn eighty_bits_differ_between_rids_of_one_millisecond() {
+        let now = Timestamp::from_millisecond(1_700_000_000_000).unwrap();
+        let rids: Vec<_> = (0..1_000).map(|_| Rid::generate(now).unwrap()).collect();
+        for byte in 6..16 {
+            let values: std::collections::HashSet<u8> = rids.iter().map(|r| r.as_bytes()[byte]).collect();
+            assert!(values.len() > 200, "byte {byte} takes only {} values", values.len());
+        }
+        assert!(rids.iter().all(|r| r.as_bytes()[..6] == rids[0].as_bytes()[..6]));
+    }
+
+    proptest! {
+        #[test]
+        fn every_rid_reads_back_as_it_was_written(bytes: [u8; 16]) {
+            let text = Rid(bytes).to_string();
+            prop_assert_eq!(text.len(), 32);
+            prop_assert_eq!(text.parse::<Rid>().unwrap(), Rid(bytes));
+        }
+
+        #[test]
+        fn no_other_text_is_a_rid(text in "\\PC{0,40}") {
+            let right = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            prop_assert_eq!(text.parse::<Rid>().is_ok(), right);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Who may submit, and whose turn it is: counts by owner, in memory.
+//!
+//! The table is the queue. What is here only bounds it, wakes the workers and makes them fair; it is rebuilt from the
+//! table at start. A turn is a hint: a worker that finds nothing to claim drops it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::model::Owner;
+use crate::store::Unended;
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests waiting, of all owners.
+    pub queue: usize,
+    /// Requests of one owner, waiting or running.
+    pub per_user: usize,
+}
+
+/// Why a submission is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The owner has as many requests waiting or running as one may have.
+    #[error("the caller's own share is full")]
+    ShareFull,
+    /// As many requests wait as may.
+    #[error("the queue is full")]
+    QueueFull,
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Closed,
+}
+
+/// The handle. Cheap to clone.
+#[derive(Clone)]
+pub struct Scheduler {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limits: Limits,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    owners: HashMap<Owner, Counts>,
+    /// Owners with something to run: whoever has the fewest running first, then who waited longest for a turn.
+    turns: BTreeSet<(usize, u64, Owner)>,
+    waiting: usize,
+    served: u64,
+    closed: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    /// Accepted for storing, not stored yet.
+    reserved: usize,
+    waiting: usize,
+    running: usize,
+    /// When the owner had its last turn.
+    served: u64,
+}
+
+impl Scheduler {
+    /// A scheduler that knows of nothing yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { shared: Arc::new(Shared { limits, state: Mutex::default(), changed: Notify::new() }) }
+    }
+
+    /// Takes in what the table says is waiting.
+    pub fn restore(&self, unended: HashMap<Owner, Unended>) {
+        for (owner, counts) in unended {
+            self.change(owner, |c| c.waiting += counts.waiting);
+        }
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Reserves a place for a submission; dropped, the place is free again.
+    ///
+    /// # Errors
+    /// The bounds that are reached.
+    pub fn reserve(&self, owner: Owner) -> Result<Reservation, Refusal> {
+        {
+            let state = self.lock();
+            if state.closed {
+                return Err(Refusal::Closed);
+            }
+            let own = state.owners.get(&owner).copied().unwrap_or_default();
+            if own.reserved + own.waiting + own.running >= self.shared.limits.per_user {
+                return Err(Refusal::ShareFull);
+            }
+            if state.waiting >= self.shared.limits.queue {
+                return Err(Refusal::QueueFull);
+            }
+            self.change_locked(state, owner.clone(), |c| c.reserved += 1);
+        }
+        Ok(Reservation { scheduler: self.clone(), owner: Some(owner) })
+    }
+
+    /// A stored request waits (again).
+    pub fn enqueue(&self, owner: Owner) {
+        self.change(owner, |c| c.waiting += 1);
+        self.shared.changed.notify_one();
+    }
+
+    /// Waits for the next turn; `None` once the scheduler is closed.
+    pub async fn next(&self) -> Option<Turn> {
+        loop {
+            let changed = self.shared.changed.notified();
+            {
+                let mut state = self.lock();
+                if state.closed {
+                    return None;
+                }
+                if let Some((_, _, owner)) = state.turns.first().cloned() {
+                    state.served += 1;
+                    let served = state.served;
+                    let more = state.turns.len() > 1 || state.owners.get(&owner).is_some_and(|c| c.waiting > 1);
+                    self.change_locked(state, owner.clone(), |c| {
+                        c.waiting -= 1;
+                        c.running += 1;
+                        c.served = served;
+                    });
+                    if more {
+                        self.shared.changed.notify_one();
+                    }
+                    return Some(Turn { scheduler: self.clone(), owner });
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Refuses submissions and gives no more turns.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.shared.changed.notify_waiters();
+        self.shared.changed.notify_one();
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The counts are whole at every unlock, also when a thread died.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, owner: Owner, change: impl FnOnce(&mut Counts)) {
+        self.change_locked(self.lock(), owner, change);
+    }
+
+    #[expect(clippy::unused_self, reason = "the guard it takes is this scheduler's")]
+    fn change_locked(&self, mut state: MutexGuard<'_, State>, owner: Owner, change: impl FnOnce(&mut Counts)) {
+        let state = &mut *state;
+        let before = state.owners.get(&owner).copied().unwrap_or_default();
+        let mut after = before;
+        change(&mut after);
+        if before.waiting > 0 {
+            state.turns.remove(&(before.running, before.served, owner.clone()));
+        }
+        if after.waiting > 0 {
+            state.turns.insert((after.running, after.served, owner.clone()));
+        }
+        state.waiting = state.waiting + after.waiting + after.reserved - before.waiting - before.reserved;
+        if after.reserved + after.waiting + after.running == 0 {
+            state.owners.remove(&owner);
+        } else {
+            state.owners.insert(owner, after);
+        }
+    }
+}
+
+/// A place in the queue for a request that is not stored yet.
+pub struct Reservation {
+    scheduler: Scheduler,
+    owner: Option<Owner>,
+}
+
+impl Reservation {
+    /// The request is stored: it waits from now on.
+    pub fn commit(mut self) {
+        if let Some(owner) = self.owner.take() {
+            self.scheduler.change(owner, |c| {
+                c.reserved -= 1;
+                c.waiting += 1;
+            });
+            self.scheduler.shared.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.take() {
+            self.scheduler.change(owner, |c| c.reserved -= 1);
+        }
+    }
+}
+
+/// A worker's turn to run one of an owner's requests; it counts as running until it is dropped.
+pub struct Turn {
+    scheduler: Scheduler,
+    /// Whose request to claim.
+    pub owner: Owner,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.scheduler.change(self.owner.clone(), |c| c.running -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn user(id: i64) -> Owner {
+        Owner::local(id)
+    }
+
+    fn next(scheduler: &Scheduler) -> Option<Turn> {
+        scheduler.next().now_or_never().flatten()
+    }
+
+    #[test]
+    fn one_owners_many_do_not_make_anothers_single_one_wait() {
+        let scheduler = Scheduler::new(Limits { queue: 100_000, per_user: 100_000 });
+        for _ in 0..10_000 {
+            scheduler.enqueue(user(1));
+        }
+        let busy: Vec<_> = (0..8).map(|_| next(&scheduler).unwrap()).collect();
+        scheduler.enqueue(user(2));
+        assert_eq!(next(&scheduler).unwrap().owner, user(2));
+        assert!(busy.iter().all(|turn| turn.owner == user(1)));
+    }
+
+    #[test]
+    fn owners_with_as_many_running_take_turns() {
+        let scheduler = Scheduler::new(Limits { queue: 100, per_user: 100 });
+        for _ in 0..3 {
+            scheduler.enqueue(user(1));
+            scheduler.enqueue(user(2));
+        }
+        let turns: Vec<i64> = (0..6).map(|_| next(&scheduler).unwrap().owner.local_id().unwrap()).collect();
+        assert!(turns.chunks(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+        assert!(next(&scheduler).is_none());
+    }
+
+    #[test]
+    fn a_share_counts_what_waits_and_what_runs() {
+        let scheduler = Scheduler::new(Limits { queue: 100, per_user: 2 });
+        scheduler.reserve(user(1)).unwrap().commit();
+        let turn = next(&scheduler).unwrap();
+        let second = scheduler.reserve(user(1)).unwrap();
+        assert_eq!(scheduler.reserve(user(1)).err(), Some(Refusal::ShareFull));
+        assert!(scheduler.reserve(user(2)).is_ok());
+        drop(second);
+        assert!(scheduler.reserve(user(1)).is_ok());
+        drop(turn);
+        assert!(scheduler.lock().owners.is_empty());
+    }
+
+    #[test]
+    fn the_queue_counts_what_waits_and_what_is_being_stored() {
+        let scheduler = Scheduler::new(Limits { queue: 2, per_user: 100 });
+        let _first = scheduler.reserve(user(1)).unwrap();
+        scheduler.reserve(user(2)).unwrap().commit();
+        assert_eq!(scheduler.reserve(user(3)).err(), Some(Refusal::QueueFull));
+        let _turn = next(&scheduler).unwrap();
+        assert!(scheduler.reserve(user(3)).is_ok());
+    }
+
+    #[test]
+    fn a_closed_scheduler_refuses_and_gives_no_turns() {
+        let scheduler = Scheduler::new(Limits { queue: 2, per_user: 2 });
+        scheduler.enqueue(user(1));
+        scheduler.close();
+        assert_eq!(scheduler.reserve(user(1)).err(), Some(Refusal::Closed));
+        assert!(next(&scheduler).is_none());
+    }
+}

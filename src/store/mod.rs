@@ -1,0 +1,240 @@
+//! Rows: what is durable about background requests and users, apart from their bytes.
+//!
+//! [`Store`] speaks intent, and says for each act what a crash leaves behind; nothing in it is SQLite's.
+
+pub mod sqlite;
+mod users;
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::model::{Call, Outcome, Owner, Rid, State};
+pub use users::{Change, NewUser, Removal, User, Users};
+
+/// What the store could not do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The disk, or what the store may use of it, is full or cannot be written.
+    #[error("the database cannot be written: {0}")]
+    CannotWrite(String),
+    /// Another row has that value already.
+    #[error("that {0} is taken")]
+    Taken(&'static str),
+    /// The file is there, but it is no database of this server.
+    #[error("{0}")]
+    NotOurs(String),
+    /// Anything else; the text is for the log, not for a caller.
+    #[error("the database failed: {0}")]
+    Other(String),
+}
+
+impl Error {
+    /// Whether the store could not be written (a full disk, say): waiting or making room may help.
+    #[must_use]
+    pub fn cannot_write(&self) -> bool {
+        matches!(self, Self::CannotWrite(_))
+    }
+}
+
+/// The result of a store's act.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A request to be queued.
+#[derive(Debug, Clone)]
+pub struct NewRequest {
+    /// Its id.
+    pub rid: Rid,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The captured call; its body, if any, is durable already.
+    pub call: Call,
+    /// When it was accepted.
+    pub created: Timestamp,
+}
+
+/// A worker's hold on a request: what it writes is fenced by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The row.
+    pub id: i64,
+    /// The request.
+    pub rid: Rid,
+    /// Which attempt this is, from 1. No two claims of a request have the same number.
+    pub attempt: i64,
+}
+
+/// A claimed request, with what is needed to run it.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The hold.
+    pub claim: Claim,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The call to make.
+    pub call: Call,
+}
+
+/// How an attempt ended, for the row.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// When row, details and file expire.
+    pub expires: Timestamp,
+}
+
+/// A background request as it is shown. Times are the interface's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The row's id: later requests have higher ones.
+    pub id: i64,
+    /// The request's id.
+    pub rid: Rid,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The method.
+    pub method: String,
+    /// Path and query as sent.
+    pub name: String,
+    /// Where it stands.
+    pub state: State,
+    /// Hundredths of a percent.
+    pub progress: i64,
+    /// How often a worker took it.
+    pub attempts: i64,
+    /// When it was accepted.
+    pub created: String,
+    /// When the last attempt began.
+    pub started: Option<String>,
+    /// When it ended.
+    pub finished: Option<String>,
+    /// When it goes.
+    pub expires: Option<String>,
+    /// The API's HTTP status.
+    pub status: Option<u16>,
+    /// The answer's content type, if it has a body.
+    pub content_type: Option<String>,
+    /// The answer's headers, in [`crate::model::Headers`]'s JSON form.
+    pub head: Option<String>,
+    /// The result's file name, length and digest.
+    pub result: Option<crate::model::StoredResult>,
+    /// Of a failed one: the HTTP status that its result answers with.
+    pub failure: Option<u16>,
+}
+
+/// One line of a request's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detail {
+    /// Ids grow with time.
+    pub id: i64,
+    /// When, as the interface shows it.
+    pub dt: String,
+    /// What.
+    pub text: String,
+}
+
+/// What a removed or ended row leaves to be removed from the media.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The request.
+    pub rid: Rid,
+    /// The result's file name.
+    pub result: Option<String>,
+    /// Whether it had a stored body.
+    pub body: bool,
+}
+
+/// What became of a request that had lost its worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rescued {
+    /// It waits again.
+    Requeued(Rid, Owner),
+    /// It is not safe to repeat, or was tried too often: it failed.
+    Failed(Rid),
+}
+
+/// Which running requests have lost their worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lapsed {
+    /// All of them: the process that ran them is gone.
+    All,
+    /// Those whose lease ended before this moment.
+    Before(Timestamp),
+}
+
+/// How many requests of an owner have not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unended {
+    /// Queued or retrying.
+    pub waiting: usize,
+    /// With a worker.
+    pub running: usize,
+}
+
+/// Background requests, durable. Every act is whole or not there after a crash; what is said below is what a
+/// crash *between* acts leaves.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Queues a request. When it returns, the row survives a kill (and with full durability a power cut). A crash
+    /// before leaves a body without a row, which the sweep removes. Returns the row's id.
+    async fn insert(&self, new: NewRequest) -> Result<i64>;
+
+    /// Gives the owner's oldest waiting request to a worker until `lease`. A crash after it leaves a running row,
+    /// which [`Store::rescue`] finds.
+    async fn claim(&self, owner: &Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>>;
+
+    /// Prolongs the holds and returns those that are lost: their requests were rescued or removed.
+    async fn heartbeat(&self, claims: Vec<Claim>, lease: Timestamp) -> Result<Vec<Claim>>;
+
+    /// Ends a request, unless its hold is lost (`false`: nothing changed). The result's file must be durable before.
+    async fn finish(&self, claim: Claim, ending: Ending) -> Result<bool>;
+
+    /// Puts a request back into the queue, unless its hold is lost (`false`), and says why in its details.
+    async fn release(&self, claim: Claim, now: Timestamp, detail: &str) -> Result<bool>;
+
+    /// Takes up to `limit` running requests that lost their worker: those that are safe to repeat and were not
+    /// tried `attempts` times yet wait again, the others fail. None returned: there are no more.
+    async fn rescue(
+        &self,
+        lapsed: Lapsed,
+        attempts: i64,
+        now: Timestamp,
+        expires: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Rescued>>;
+
+    /// Looks a request up.
+    async fn get(&self, rid: Rid) -> Result<Option<Request>>;
+
+    /// Up to `limit` details of a request with ids above `after`, oldest first; `None` if there is no such request.
+    async fn details(&self, rid: Rid, after: i64, limit: usize) -> Result<Option<Vec<Detail>>>;
+
+    /// The text of a request's last detail.
+    async fn last_detail(&self, rid: Rid) -> Result<Option<String>>;
+
+    /// What has not ended, by owner.
+    async fn unended(&self) -> Result<HashMap<Owner, Unended>>;
+
+    /// Removes up to `limit` requests, with their details, that expired before `now`. A crash after it leaves
+    /// files without rows, which the sweep removes.
+    async fn expire(&self, now: Timestamp, limit: usize) -> Result<Vec<Leftover>>;
+
+    /// Of these requests, those that exist: with their state, and the name of their result.
+    async fn states(&self, rids: Vec<Rid>) -> Result<HashMap<Rid, (State, Option<String>)>>;
+
+    /// Up to `limit` finished requests with a result and an id above `after`: id, rid, file name.
+    async fn results(&self, after: i64, limit: usize) -> Result<Vec<(i64, Rid, String)>>;
+
+    /// Marks a finished request as failed, since its result's file is gone from the disk.
+    async fn lose(&self, rid: Rid, now: Timestamp) -> Result<()>;
+
+    /// How many bytes all results have.
+    async fn bytes(&self) -> Result<u64>;
+
+    /// Answers once a write has gone through: what a load balancer wants to know.
+    async fn ping(&self) -> Result<()>;
+}

@@ -1,0 +1,64 @@
+//! The store in one SQLite file: one writer thread with group commit, a few readers.
+
+mod connection;
+mod readers;
+mod requests;
+mod users;
+mod writer;
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{Error, Result};
+pub use connection::Durability;
+use readers::Readers;
+use writer::Writer;
+
+/// How many threads read. Reads come from the page cache; more threads than this only wait for each other.
+const READERS: u32 = 2;
+
+/// The store in a SQLite file. Cheap to clone; the threads end with the last clone.
+#[derive(Clone)]
+pub struct Sqlite {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl Sqlite {
+    /// Opens the database, making or migrating it as needed. Blocks.
+    ///
+    /// # Errors
+    /// A file that is no database, another program's, or from a newer version; one that cannot be read or written.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self> {
+        let connection = connection::open_for_writing(path, durability)?;
+        Ok(Self { writer: Writer::start(connection)?, readers: Readers::start(path, READERS)? })
+    }
+
+    /// Runs `act` in the writer's next transaction and answers after its commit.
+    async fn write<T: Send + 'static>(&self, act: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        self.writer.run(act).await
+    }
+
+    /// Runs `look` on a reader.
+    async fn read<T: Send + 'static>(&self, look: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        self.readers.run(look).await
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{CannotOpen, DiskFull, NotADatabase, ReadOnly, SystemIoFailure};
+        match error.sqlite_error_code() {
+            Some(DiskFull | SystemIoFailure | ReadOnly | CannotOpen) => Self::CannotWrite(error.to_string()),
+            Some(NotADatabase) => Self::NotOurs("it is not a SQLite database".to_owned()),
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<r2d2::Error> for Error {
+    fn from(error: r2d2::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}

@@ -1,0 +1,65 @@
+//! A few threads that read, each on a connection of the r2d2 pool.
+
+use std::path::Path;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::connection;
+use crate::store::{Error, Result};
+
+type Look = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The handle of the reading threads. What waits for them is bounded by the calls under way: each has one look.
+#[derive(Clone)]
+pub struct Readers {
+    looks: Sender<Look>,
+}
+
+impl Readers {
+    /// Starts `count` readers of an existing database.
+    pub fn start(path: &Path, count: u32) -> Result<Self> {
+        let manager = SqliteConnectionManager::file(path)
+            .with_flags(connection::reader_flags())
+            .with_init(|connection| connection::prepare_reader(connection));
+        let pool = r2d2::Pool::builder().max_size(count).test_on_check_out(false).build(manager)?;
+        let (looks, waiting) = unbounded();
+        for number in 0..count {
+            let (pool, waiting) = (pool.clone(), waiting.clone());
+            std::thread::Builder::new()
+                .name(format!("bgrs-read-{number}"))
+                .spawn(move || serve(&pool, &waiting))
+                .map_err(|error| Error::Other(error.to_string()))?;
+        }
+        Ok(Self { looks })
+    }
+
+    /// Runs `look` on the next free reader.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let look: Look = Box::new(move |connection| {
+            let _ = reply.send(look(connection));
+        });
+        self.looks.send(look).map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> Error {
+    Error::Other("the database's reader has stopped".to_owned())
+}
+
+fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, waiting: &Receiver<Look>) {
+    while let Ok(look) = waiting.recv() {
+        match pool.get() {
+            Ok(connection) => look(&connection),
+            // Dropping the look tells its caller; the next one tries again.
+            Err(error) => log::error!("no connection to read the database: {error}"),
+        }
+    }
+}

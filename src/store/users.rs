@@ -1,0 +1,102 @@
+//! The server's own users, as rows.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{Leftover, Result};
+
+/// A user. Not `Debug`: the hash must not slip into a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// Never used again after the user is gone.
+    pub id: i64,
+    /// What the user signs in with.
+    pub login: String,
+    /// The argon2id hash of the password, in PHC form.
+    pub password: String,
+    /// The name to show.
+    pub display_name: Option<String>,
+    /// The first name.
+    pub first_name: Option<String>,
+    /// The last name.
+    pub last_name: Option<String>,
+    /// The e-mail address.
+    pub email: Option<String>,
+    /// Whether the user is an administrator.
+    pub is_admin: bool,
+    /// When the user was made, as the interface shows it.
+    pub created: String,
+}
+
+/// A user to be made.
+#[derive(Clone)]
+pub struct NewUser {
+    /// Must not be taken.
+    pub login: String,
+    /// The hash.
+    pub password: String,
+    /// The other fields.
+    pub change: Change,
+    /// When.
+    pub created: Timestamp,
+}
+
+/// Fields to write: `None` leaves one as it is.
+#[derive(Clone, Default)]
+pub struct Change {
+    /// A new login.
+    pub login: Option<String>,
+    /// A new hash.
+    pub password: Option<String>,
+    /// The name to show; `Some(None)` clears it, here and below.
+    pub display_name: Option<Option<String>>,
+    /// The first name.
+    pub first_name: Option<Option<String>>,
+    /// The last name.
+    pub last_name: Option<Option<String>>,
+    /// The e-mail address.
+    pub email: Option<Option<String>>,
+    /// Whether the user is an administrator.
+    pub is_admin: Option<bool>,
+}
+
+/// What came of removing a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// There is no such user.
+    Unknown,
+    /// It is the last administrator: nothing changed.
+    LastAdministrator,
+    /// Some of the user's background requests are gone, with these files to remove; call again.
+    Partly(Vec<Leftover>),
+    /// The user is gone, with the last of the background requests.
+    Done(Vec<Leftover>),
+}
+
+/// The users, durable.
+#[async_trait]
+pub trait Users: Send + Sync {
+    /// Looks a user up by the login, exactly as it is written.
+    async fn find(&self, login: &str) -> Result<Option<User>>;
+
+    /// Looks a user up by the id.
+    async fn user(&self, id: i64) -> Result<Option<User>>;
+
+    /// Up to `limit` users with an id above `after`, by id.
+    async fn users(&self, after: i64, limit: usize) -> Result<Vec<User>>;
+
+    /// Makes a user. [`super::Error::Taken`] if the login is.
+    async fn add(&self, new: NewUser) -> Result<User>;
+
+    /// Makes the first administrator, if there is none at all: looking and making are one act.
+    async fn add_first_administrator(&self, new: NewUser) -> Result<Option<User>>;
+
+    /// Whether there is any administrator.
+    async fn has_administrator(&self) -> Result<bool>;
+
+    /// Writes fields. `Ok(None)`: no such user. `Ok(Some(None))`: it would take away the last administrator's right.
+    async fn change(&self, id: i64, change: Change) -> Result<Option<Option<User>>>;
+
+    /// Removes up to `limit` of a user's background requests, and with the last of them the user.
+    async fn remove(&self, id: i64, limit: usize) -> Result<Removal>;
+}

@@ -1,0 +1,85 @@
+//! The holds of this process: prolonged by a task of its own, so that no job can starve its own heartbeat.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::store::{Claim, Store};
+
+/// How long a hold lasts without a heartbeat.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
+
+/// How often holds are prolonged: three may fail before one is lost.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The holds of this process. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Leases {
+    held: Arc<Mutex<HashMap<Claim, watch::Sender<()>>>>,
+}
+
+/// A hold that is prolonged until it is dropped.
+pub struct Lease {
+    leases: Leases,
+    claim: Claim,
+    lost: watch::Receiver<()>,
+}
+
+impl Leases {
+    /// Begins to prolong a hold.
+    #[must_use]
+    pub fn hold(&self, claim: Claim) -> Lease {
+        let (held, lost) = watch::channel(());
+        self.lock().insert(claim, held);
+        Lease { leases: self.clone(), claim, lost }
+    }
+
+    /// The end of a hold that begins or is prolonged at `now`.
+    #[must_use]
+    pub fn end(now: Timestamp) -> Timestamp {
+        now.saturating_add(LEASE).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Prolongs the holds for ever.
+    pub async fn keep(self, store: Arc<dyn Store>, clock: Arc<dyn Clock>) {
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        loop {
+            beat.tick().await;
+            let claims: Vec<Claim> = self.lock().keys().copied().collect();
+            if claims.is_empty() {
+                continue;
+            }
+            match store.heartbeat(claims, Self::end(clock.now())).await {
+                Ok(lost) => lost.iter().for_each(|claim| self.lose(claim)),
+                Err(error) => log::warn!("leases were not prolonged: {error}"),
+            }
+        }
+    }
+
+    fn lose(&self, claim: &Claim) {
+        if self.lock().remove(claim).is_some() {
+            log::warn!("{} attempt {}: its hold is lost, it is dropped", claim.rid, claim.attempt);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Claim, watch::Sender<()>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Returns when the hold is lost: the request was rescued or removed behind the worker's back.
+    pub async fn lost(&mut self) {
+        while self.lost.changed().await.is_ok() {}
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.leases.lock().remove(&self.claim);
+    }
+}

@@ -1,0 +1,11 @@
+//! Running what waits: a bounded pool, the leases, and the upkeep of rows and files.
+
+mod lease;
+mod maintenance;
+mod pool;
+mod run_one;
+
+pub use lease::Leases;
+pub use maintenance::{Maintenance, STEP};
+pub use pool::{Options, Pool};
+pub use run_one::{Run, Runner};

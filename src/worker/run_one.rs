@@ -1,0 +1,212 @@
+//! One attempt at one request: claim it, perform the call, make the answer durable, end the row.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+
+use super::lease::Leases;
+use crate::auth::Authenticator;
+use crate::clock::Clock;
+use crate::dispatch::{self, Dispatch, Replay, Response};
+use crate::failpoint::{self, Place};
+use crate::media::{self, File, Media, result_name};
+use crate::model::time::Keep;
+use crate::model::{Answer, Failure, FailureKind, Outcome, Owner, StoredResult};
+use crate::store::{self, Claimed, Ending, Store};
+use crate::watch::Watchers;
+
+/// How long to wait before an end that the store refused is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What one turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// The owner had nothing waiting.
+    Nothing,
+    /// A request was run to its end.
+    Ended,
+    /// A request was taken away in the middle: its hold is lost, or the server is shutting down and it waits again.
+    Dropped,
+}
+
+/// Runs requests one at a time; a pool runs many of these. Tests drive it without a pool.
+#[derive(Clone)]
+pub struct Runner {
+    /// The rows.
+    pub store: Arc<dyn Store>,
+    /// The bytes.
+    pub media: Arc<dyn Media>,
+    /// The API.
+    pub dispatch: Arc<dyn Dispatch>,
+    /// Who the owners are.
+    pub auth: Arc<Authenticator>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who waits for ends.
+    pub watchers: Watchers,
+    /// The holds.
+    pub leases: Leases,
+    /// The longest that a call may take.
+    pub timeout: Duration,
+    /// How long results are kept.
+    pub keep: Keep,
+}
+
+impl Runner {
+    /// Claims and runs the owner's oldest waiting request. When `stop` returns first, what runs is put back in the
+    /// queue, or ended where it is not safe to repeat.
+    ///
+    /// # Errors
+    /// Only when the claim fails: nothing was taken then.
+    pub async fn run_one(&self, owner: &Owner, stop: impl Future<Output = ()>) -> store::Result<Run> {
+        let now = self.clock.now();
+        let Some(claimed) = self.store.claim(owner, now, Leases::end(now)).await? else { return Ok(Run::Nothing) };
+        failpoint::reach(Place::Claimed);
+        let begun = Instant::now();
+        let claim = claimed.claim;
+        let (method, repeatable, has_body) =
+            (claimed.call.method.clone(), claimed.call.is_repeatable(), claimed.call.body.is_some());
+        let mut lease = self.leases.hold(claim);
+        let outcome = tokio::select! {
+            outcome = self.perform(claimed) => outcome,
+            () = lease.lost() => return Ok(Run::Dropped),
+            () = stop => {
+                if repeatable {
+                    self.put_back(claim).await;
+                    return Ok(Run::Dropped);
+                }
+                Outcome::Failed(Failure::interrupted(&method))
+            }
+        };
+        self.end(claim, outcome, has_body, begun).await;
+        Ok(Run::Ended)
+    }
+
+    async fn perform(&self, claimed: Claimed) -> Outcome {
+        let limit = self.timeout;
+        match tokio::time::timeout(limit, self.answer(claimed)).await {
+            Ok(Ok(answer)) => Outcome::Finished(answer),
+            Ok(Err(failure)) => Outcome::Failed(failure),
+            Err(_) => Outcome::Failed(Failure {
+                detail: format!("timed out after {}", humantime::format_duration(limit)),
+                kind: FailureKind::TimedOut,
+            }),
+        }
+    }
+
+    async fn answer(&self, claimed: Claimed) -> Result<Answer, Failure> {
+        let rid = claimed.claim.rid;
+        let caller = self.auth.caller(&claimed.owner).await.map_err(|error| unexpected(&error))?;
+        let caller = caller.ok_or_else(|| Failure::no_answer("its user is gone"))?;
+        let body = match claimed.call.body {
+            Some(_) => Some(self.media.read_body(rid).await.map_err(|error| unreadable(&error))?),
+            None => None,
+        };
+        let replay = Replay { rid, call: claimed.call, caller, body };
+        let response = self.dispatch.dispatch(replay).await.map_err(|error| unanswered(&error))?;
+        let (status, headers) = (response.status, response.headers.clone());
+        let result = self.store_result(rid, response).await?;
+        failpoint::reach(Place::ResultWithoutRow);
+        Ok(Answer { status, headers, result })
+    }
+
+    /// Streams the answer's body into its file; no bytes, no file.
+    async fn store_result(&self, rid: crate::model::Rid, response: Response) -> Result<Option<StoredResult>, Failure> {
+        let mut sink = self.media.write_result();
+        let mut body = response.body;
+        while let Some(piece) = body.next().await {
+            sink.write(piece.map_err(|error| unanswered(&error))?).await.map_err(|error| unstorable(&error))?;
+        }
+        if sink.written() == 0 {
+            return Ok(None);
+        }
+        let name = result_name(self.keep, rid, response.headers.get("content-type"));
+        sink.commit(File::Result(name)).await.map(Some).map_err(|error| unstorable(&error))
+    }
+
+    /// Ends the row, for as long as it takes: the disk may be full for both file and row. Then the body is wiped.
+    async fn end(&self, claim: store::Claim, outcome: Outcome, has_body: bool, begun: Instant) {
+        let at = self.clock.now();
+        let ending = Ending { outcome, at, expires: self.keep.expiry(at) };
+        let held = loop {
+            match self.store.finish(claim, ending.clone()).await {
+                Ok(held) => break held,
+                Err(error) => {
+                    log::error!("{}: its end could not be stored, trying again: {error}", claim.rid);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        };
+        failpoint::reach(Place::EndedWithBody);
+        if has_body {
+            self.remove(File::Body(claim.rid)).await;
+        }
+        if !held {
+            if let Outcome::Finished(Answer { result: Some(file), .. }) = ending.outcome {
+                self.remove_if_unowned(claim.rid, file.name).await;
+            }
+            return;
+        }
+        self.watchers.ended(claim.rid);
+        log_end(claim, &ending.outcome, begun);
+    }
+
+    /// The result of a hold that was lost is nobody's, unless a later attempt finished under the same name.
+    async fn remove_if_unowned(&self, rid: crate::model::Rid, name: String) {
+        match self.store.get(rid).await {
+            Ok(Some(request)) if request.result.as_ref().is_some_and(|file| file.name == name) => {}
+            Ok(_) => self.remove(File::Result(name)).await,
+            Err(error) => log::warn!("{rid}: a result may be left over for the sweep: {error}"),
+        }
+    }
+
+    async fn remove(&self, file: File) {
+        if let Err(error) = self.media.remove(file).await {
+            log::warn!("a file is left over for the sweep: {error}");
+        }
+    }
+
+    async fn put_back(&self, claim: store::Claim) {
+        let detail = "interrupted by a restart; queued again";
+        match self.store.release(claim, self.clock.now(), detail).await {
+            Ok(_) => log::info!("{} attempt {}: put back in the queue", claim.rid, claim.attempt),
+            Err(error) => log::warn!("{}: not put back now, the next start will: {error}", claim.rid),
+        }
+    }
+}
+
+fn log_end(claim: store::Claim, outcome: &Outcome, begun: Instant) {
+    let ms = begun.elapsed().as_millis();
+    let (rid, attempt) = (claim.rid, claim.attempt);
+    match outcome {
+        Outcome::Finished(answer) => log::info!("run rid={rid} attempt={attempt} status={} ms={ms}", answer.status),
+        Outcome::Failed(why) => log::warn!("run rid={rid} attempt={attempt} failed={:?} ms={ms}", why.detail),
+    }
+}
+
+fn unanswered(error: &dispatch::Error) -> Failure {
+    Failure::no_answer(error.to_string())
+}
+
+fn unexpected(error: &store::Error) -> Failure {
+    log::error!("{error}");
+    Failure::no_answer("the server's database failed; its log says why")
+}
+
+fn unreadable(error: &media::Error) -> Failure {
+    log::error!("a stored body cannot be read: {error}");
+    match error {
+        media::Error::Sealed | media::Error::Missing => Failure::no_answer(format!("its stored body: {error}")),
+        _ => Failure::no_answer("its stored body cannot be read; the server's log says why"),
+    }
+}
+
+fn unstorable(error: &media::Error) -> Failure {
+    log::error!("a result cannot be stored: {error}");
+    if error.is_full() {
+        Failure::no_answer("the result could not be stored: no space is left for it")
+    } else {
+        Failure::no_answer("the result could not be stored; the server's log says why")
+    }
+}

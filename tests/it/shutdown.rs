@@ -1,0 +1,56 @@
+//! Section 12: how the server ends.
+
+use serde_json::json;
+
+use crate::common::{TestServer, assert_submitted};
+
+#[test]
+fn sigterm_and_sigint_end_the_server_with_exit_code_0() {
+    let mut server = TestServer::start();
+    for signal in ["TERM", "INT"] {
+        let rid = server.finished_get("/users/me");
+        assert_eq!(server.signal(signal), Some(0), "{}", server.stderr());
+        server.start_again();
+        assert_eq!(server.info(&rid)["status_name"], "finished");
+    }
+}
+
+#[test]
+fn what_is_left_at_the_end_goes_on_at_the_next_start() {
+    let mut server =
+        TestServer::options().server("shutdown_timeout = \"1s\"").config("[background]\nconcurrency = 1").start();
+    let mut rids = Vec::new();
+    for n in 0..10 {
+        let user = json!({ "login": format!("user{n}"), "password": "some password" });
+        rids.push(assert_submitted(&server.post("/users?bgrs=yes", &user)));
+        rids.push(server.submit("GET", "/users/me"));
+    }
+    server.stop();
+    server.start_again();
+    for rid in rids {
+        let info = server.ended(&rid);
+        if info["status_name"] != "finished" {
+            let name = info["name"].as_str().expect("a name");
+            assert!(name.starts_with("/users?"), "a GET was lost: {info}");
+            assert_eq!(info["status_name"], "failed");
+        }
+    }
+}
+
+#[test]
+fn users_and_results_outlive_a_restart() {
+    let mut server = TestServer::start();
+    server.add_user("kim", "password of kim");
+    let rid = server.finished_get("/users");
+    let path = format!("/bgrs/{rid}/result");
+    let before = server.get(&path).expect(200);
+    let info = server.info(&rid);
+    server.stop();
+    server.start_again();
+    let after = server.get(&path).expect(200);
+    assert_eq!(after.body, before.body);
+    assert_eq!(after.header("ETag"), before.header("ETag"));
+    assert_eq!(server.info(&rid), info);
+    let kim = server.call("GET", "/users/me").auth("kim", "password of kim");
+    kim.send().expect(200);
+}
