@@ -3,6 +3,7 @@
 use std::fmt;
 
 use actix_web::HttpRequest;
+use actix_web::error::PayloadError;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::web;
 use futures_util::StreamExt;
@@ -140,16 +141,25 @@ fn bad(name: &str, what: &str) -> Error {
 async fn read_body(mut payload: web::Payload) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut body = Zeroizing::new(Vec::new());
     while let Some(piece) = payload.next().await {
-        let piece = piece.map_err(|error| {
-            log::debug!("a body broke off: {error}");
-            Error::bad_request("The body broke off or was malformed; send it again.")
-        })?;
+        let piece = piece.map_err(broken)?;
         if body.len() + piece.len() > LONGEST_BODY {
-            return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, "A JSON object here has at most 1 MiB."));
+            return Err(too_large());
         }
         body.extend_from_slice(&piece);
     }
     Ok(body)
+}
+
+fn broken(error: PayloadError) -> Error {
+    log::debug!("a body broke off: {error}");
+    match error {
+        PayloadError::Overflow => too_large(),
+        _ => Error::bad_request("The body broke off or was malformed; send it again."),
+    }
+}
+
+fn too_large() -> Error {
+    Error::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large; a JSON object here has at most 1 MiB.")
 }
 
 fn check_type(req: &HttpRequest) -> Result<(), Error> {

@@ -29,7 +29,7 @@ pub enum Command {
         /// Whose.
         login: String,
     },
-    /// Show all users.
+    /// Show all users: id, login, whether it is an administrator, when it was made.
     List,
     /// Remove a user with all background requests.
     Remove {
@@ -72,8 +72,7 @@ async fn list(accounts: &Accounts) -> Result<(), Failure> {
     loop {
         let users = accounts.list(after, PAGE).await.map_err(refused)?;
         for user in &users {
-            let role = if user.is_admin { "administrator" } else { "user" };
-            println!("{}\t{}\t{role}\t{}", user.id, user.login, user.created);
+            println!("{}\t{}\tis_admin={}\t{}", user.id, user.login, user.is_admin, user.created);
         }
         match users.last() {
             Some(last) => after = last.id,

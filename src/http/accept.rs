@@ -156,6 +156,7 @@ async fn accept(shared: &Arc<Shared>, req: &mut ServiceRequest) -> Result<Option
         return submit::submit(shared, req, caller, name).await.map(Some);
     }
     hide_parameter(req, &name);
+    submit::bound_body(req, shared.bounds.max_body)?;
     Ok(None)
 }
 

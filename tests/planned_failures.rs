@@ -1,0 +1,127 @@
+//! The process dies at each place where it matters, and the next start sets right what it left.
+//!
+//! Needs the feature `failpoints`: `cargo test --features failpoints --test planned_failures`.
+
+#[cfg(not(feature = "failpoints"))]
+#[test]
+fn left_out_without_the_feature_failpoints() {
+    println!("left out: the planned failures; run cargo test --features failpoints --test planned_failures");
+}
+
+#[cfg(feature = "failpoints")]
+#[path = "it/common/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the other tests, which use the rest")]
+mod common;
+
+#[cfg(feature = "failpoints")]
+mod with_failpoints {
+    use std::time::{Duration, Instant};
+
+    use serde_json::json;
+
+    use super::common::TestServer;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    fn armed(place: &str) -> TestServer {
+        TestServer::options().env("BGRS_FAILPOINT", &format!("{place}:hold")).start()
+    }
+
+    /// Waits until the server has come to the place, then kills it there and starts it again without the plan.
+    fn die_there(server: &mut TestServer, place: &str) {
+        let begun = Instant::now();
+        while !server.stdout().contains(&format!("failpoint {place}")) {
+            assert!(begun.elapsed() < DEADLINE, "it never came to {place}: {}", server.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server.kill();
+        server.env("BGRS_FAILPOINT", "none:hold");
+        server.start_again();
+    }
+
+    /// Sends a call whose answer may never come.
+    fn send(server: &TestServer, method: &str, target: &str, body: &str) -> std::thread::JoinHandle<()> {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(server.addr()).unwrap();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWRtaW46c2VjcmV0\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        std::thread::spawn(move || {
+            let _ = stream.read(&mut [0; 1000]);
+        })
+    }
+
+    fn files(server: &TestServer, part: &str) -> Vec<String> {
+        std::fs::read_dir(server.path().join("media"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains(part))
+            .collect()
+    }
+
+    fn user() -> String {
+        json!({"login": "kim", "password": "pass of kim"}).to_string()
+    }
+
+    #[test]
+    fn a_body_without_a_row_is_swept() {
+        let mut server = armed("before-insert");
+        let sent = send(&server, "POST", "/v2.5/users?bgrs=yes", &user());
+        die_there(&mut server, "before-insert");
+        sent.join().unwrap();
+        assert_eq!(server.rows(), 0);
+        assert!(files(&server, "bgrs.").is_empty(), "{:?}", files(&server, "bgrs."));
+    }
+
+    #[test]
+    fn a_row_without_its_202_runs_all_the_same() {
+        let mut server = armed("after-insert");
+        let sent = send(&server, "GET", "/v2.5/users/me?bgrs=yes", "");
+        die_there(&mut server, "after-insert");
+        sent.join().unwrap();
+        let rid: String =
+            server.db().query_row("SELECT rid FROM bgrs", [], |row| row.get(0)).expect("the row is there");
+        server.finished(&rid);
+    }
+
+    #[test]
+    fn a_claimed_get_runs_again_and_a_claimed_post_fails() {
+        for (method, target, body, state) in
+            [("GET", "/v2.5/users/me", "", "finished"), ("POST", "/v2.5/users", user().as_str(), "failed")]
+        {
+            let mut server = armed("claimed");
+            let sent = send(&server, method, &format!("{target}?bgrs=yes"), body);
+            die_there(&mut server, "claimed");
+            sent.join().unwrap();
+            let rid: String = server.db().query_row("SELECT rid FROM bgrs", [], |row| row.get(0)).unwrap();
+            assert_eq!(server.ended(&rid)["status_name"], state);
+            assert!(files(&server, ".body").is_empty());
+        }
+    }
+
+    #[test]
+    fn a_result_without_its_row_is_made_again() {
+        let mut server = armed("result-without-row");
+        let sent = send(&server, "GET", "/v2.5/users/me?bgrs=yes", "");
+        die_there(&mut server, "result-without-row");
+        sent.join().unwrap();
+        let rid: String = server.db().query_row("SELECT rid FROM bgrs", [], |row| row.get(0)).unwrap();
+        server.finished(&rid);
+        assert_eq!(files(&server, ".result.").len(), 1);
+        assert_eq!(server.details(&rid).len(), 2, "the interruption and the end");
+    }
+
+    #[test]
+    fn a_body_that_outlived_its_request_is_wiped() {
+        let mut server = armed("ended-with-body");
+        let sent = send(&server, "POST", "/v2.5/users?bgrs=yes", &user());
+        die_there(&mut server, "ended-with-body");
+        sent.join().unwrap();
+        assert!(files(&server, ".body").is_empty());
+        let rid: String = server.db().query_row("SELECT rid FROM bgrs", [], |row| row.get(0)).unwrap();
+        server.finished(&rid);
+    }
+}
