@@ -35,7 +35,7 @@ pub struct Response {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The handler panicked.
-    #[error("the API's handler panicked; the server's log says where")]
+    #[error("the API's handler broke down; the server's log says where")]
     Panicked,
     /// The answer broke off in the middle of its body.
     #[error("the API's answer broke off: {0}")]

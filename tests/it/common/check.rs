@@ -35,8 +35,11 @@ fn reason_phrases(status: u16) -> &'static [&'static str] {
         415 => &["Unsupported Media Type"],
         416 => &["Range Not Satisfiable"],
         429 => &["Too Many Requests"],
+        500 => &["Internal Server Error"],
         502 => &["Bad Gateway"],
         503 => &["Service Unavailable"],
+        504 => &["Gateway Timeout"],
+        507 => &["Insufficient Storage"],
         _ => panic!("no test expects {status}"),
     }
 }
