@@ -4,8 +4,8 @@ use std::fs::{self, File as OsFile};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -36,6 +36,8 @@ struct Folder {
     /// Bytes that results may take in all; 0: as the disk has.
     limit: u64,
     used: AtomicU64,
+    /// Held while a name comes or goes, so that the room of what was there is given back once.
+    names: Mutex<()>,
     permits: Arc<Semaphore>,
     opened: SystemTime,
 }
@@ -46,18 +48,20 @@ impl FsMedia {
     /// # Errors
     /// When it cannot be made or written.
     pub fn open(dir: &Path, key: Key, limit: u64) -> std::io::Result<Self> {
-        let opened = SystemTime::now();
         fs::create_dir_all(dir)?;
         let handle = OsFile::open(dir)?;
         let probe = temporary(dir)?;
-        OsFile::create(&probe)?;
+        let made = OsFile::create_new(&probe)?.metadata().and_then(|meta| meta.modified());
         fs::remove_file(probe)?;
+        // By the folder's own clock: it is coarser than this process's, a file made just now could look older.
+        let opened = made?;
         Ok(Self(Arc::new(Folder {
             dir: dir.to_owned(),
             handle,
             key,
             limit,
             used: AtomicU64::new(0),
+            names: Mutex::new(()),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
             opened,
         })))
@@ -87,25 +91,28 @@ impl FsMedia {
 }
 
 impl Folder {
-    fn path(&self, file: &File) -> PathBuf {
-        self.dir.join(file.file_name())
+    /// SECURITY: a path is built from nothing but a name of the server's own, whatever a `File` was made from.
+    fn path(&self, file: &File) -> Result<PathBuf> {
+        let name = file.file_name();
+        if File::parse(&name).as_ref() != Some(file) {
+            return Err(Error::Missing);
+        }
+        Ok(self.dir.join(name))
     }
 
     /// A result's path, of a name that is one.
     fn result(&self, name: &str) -> Result<PathBuf> {
-        match File::parse(name) {
-            Some(file @ File::Result(_)) => Ok(self.path(&file)),
-            _ => Err(Error::Missing),
-        }
+        self.path(&File::Result(name.to_owned()))
+    }
+
+    fn names(&self) -> MutexGuard<'_, ()> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_room(&self, bytes: u64) -> Result<()> {
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed);
-        if self.limit > 0 && used + bytes > self.limit {
-            self.give_room(bytes);
-            return Err(Error::Full);
-        }
-        Ok(())
+        let fits = |used: &u64| self.limit == 0 || *used <= self.limit;
+        let take = |used: u64| Some(used.saturating_add(bytes)).filter(fits);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map(|_| ()).map_err(|_| Error::Full)
     }
 
     fn give_room(&self, bytes: u64) {
@@ -113,16 +120,60 @@ impl Folder {
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
     }
 
+    /// Names what is durable already, and gives back the room of a result that was there.
+    fn rename(&self, from: &Path, file: &File) -> Result<()> {
+        let path = self.path(file)?;
+        let _names = self.names();
+        let replaced = room_of(file, &path);
+        fs::rename(from, path)?;
+        self.give_room(replaced);
+        Ok(())
+    }
+
     /// Removes a file and gives its room back, if it was a result that is there.
     fn remove(&self, file: &File) -> Result<()> {
-        let path = self.path(file);
-        let size = fs::metadata(&path).map_or(0, |meta| meta.len());
+        let path = self.path(file)?;
+        let _names = self.names();
+        let room = room_of(file, &path);
         match fs::remove_file(&path) {
-            Ok(()) if matches!(file, File::Result(_)) => self.give_room(size),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+            Ok(()) => self.give_room(room),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+}
+
+/// The room that a file takes of the limit: results alone count.
+fn room_of(file: &File, path: &Path) -> u64 {
+    match file {
+        File::Result(_) => fs::metadata(path).map_or(0, |meta| meta.len()),
+        File::Body(_) => 0,
+    }
+}
+
+/// Room taken of the limit for a file that is being written. Dropped, it is given back.
+struct Room {
+    folder: Arc<Folder>,
+    bytes: u64,
+}
+
+impl Room {
+    fn take(&mut self, bytes: u64) -> Result<()> {
+        self.folder.take_room(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// The file has it now; its removal gives it back.
+    fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.folder.give_room(self.bytes);
     }
 }
 
@@ -145,8 +196,9 @@ struct FsSink {
     /// The request, if the bytes are encrypted.
     sealed_for: Option<Rid>,
     written: u64,
-    /// Room that was taken of the limit, to be given back if nothing comes of it.
-    taken: u64,
+    room: Room,
+    /// A write failed, or was given up half-way: bytes are missing, and nothing may come of it.
+    torn: bool,
 }
 
 /// The temporary file; dropped, it is removed.
@@ -181,13 +233,14 @@ impl Writing {
     }
 
     /// Durable, then named, then the name durable. A crash in between leaves a temporary file or one without a row.
-    fn commit(mut self, folder: &Folder, file: &File) -> Result<String> {
+    fn commit(mut self, folder: &Folder, file: &File, room: Room) -> Result<String> {
         if let Some(sealer) = self.sealer.take() {
             self.file.write_all(&sealer.finish()?)?;
         }
         self.file.sync_data()?;
-        fs::rename(&self.path, folder.path(file))?;
+        folder.rename(&self.path, file)?;
         self.kept = true;
+        room.keep();
         folder.handle.sync_all()?;
         Ok(self.digest.finalize().to_hex()[..32].to_owned())
     }
@@ -205,7 +258,15 @@ impl Drop for Writing {
 
 impl FsSink {
     fn new(media: FsMedia, sealed_for: Option<Rid>) -> Self {
-        Self { media, buffer: BytesMut::new(), writing: None, sealed_for, written: 0, taken: 0 }
+        let room = Room { folder: media.0.clone(), bytes: 0 };
+        Self { media, buffer: BytesMut::new(), writing: None, sealed_for, written: 0, room, torn: false }
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        if self.torn {
+            return Err(Error::Io(std::io::Error::other("an earlier write of this file did not come to its end")));
+        }
+        Ok(())
     }
 
     /// Writes what is in memory to the temporary file.
@@ -227,10 +288,12 @@ impl FsSink {
 #[async_trait]
 impl Sink for FsSink {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.check_whole()?;
+        // Until the end of this: an error leaves it so, and a caller who stops waiting as well.
+        self.torn = true;
         let length = bytes.len() as u64;
         if self.sealed_for.is_none() {
-            self.media.0.take_room(length)?;
-            self.taken += length;
+            self.room.take(length)?;
         }
         self.written += length;
         // Whatever size comes: memory holds one piece.
@@ -240,6 +303,7 @@ impl Sink for FsSink {
                 self.flush().await?;
             }
         }
+        self.torn = false;
         Ok(())
     }
 
@@ -247,28 +311,17 @@ impl Sink for FsSink {
         self.written
     }
 
-    async fn commit(mut self: Box<Self>, file: File) -> Result<StoredResult> {
-        let (buffer, writing, sealed_for) = (self.buffer.split().freeze(), self.writing.take(), self.sealed_for);
-        let (name, size) = (file.file_name(), self.written);
-        let etag = self.media.blocking(move |folder| {
+    async fn commit(self: Box<Self>, file: File) -> Result<StoredResult> {
+        self.check_whole()?;
+        let Self { media, buffer, writing, sealed_for, written, room, torn: _ } = *self;
+        let name = file.file_name();
+        // The room goes along: a caller who stops waiting does not stop the file from coming to be.
+        let etag = media.blocking(move |folder| {
             let mut writing = writing.map_or_else(|| Writing::begin(folder, sealed_for), Ok)?;
             writing.append(&buffer)?;
-            let replaced = fs::metadata(folder.path(&file)).map_or(0, |meta| meta.len());
-            let etag = writing.commit(folder, &file)?;
-            if matches!(file, File::Result(_)) {
-                folder.give_room(replaced);
-            }
-            Ok(etag)
+            writing.commit(folder, &file, room)
         });
-        let etag = etag.await?;
-        self.taken = 0;
-        Ok(StoredResult { name, size, etag })
-    }
-}
-
-impl Drop for FsSink {
-    fn drop(&mut self) {
-        self.media.0.give_room(self.taken);
+        Ok(StoredResult { name, size: written, etag: etag.await? })
     }
 }
 
@@ -284,11 +337,7 @@ impl Media for FsMedia {
 
     async fn read_result(&self, name: &str, range: Range<u64>) -> Result<ByteStream> {
         let name = name.to_owned();
-        let reading = self.blocking(move |folder| {
-            let mut file = OsFile::open(folder.result(&name)?)?;
-            file.seek(SeekFrom::Start(range.start))?;
-            Reading { file, left: range.end - range.start }.next()
-        });
+        let reading = self.blocking(move |folder| Reading::open(folder, &name, &range)?.next());
         let (first, rest) = reading.await?;
         let media = self.clone();
         let later = futures_util::stream::try_unfold(rest, move |rest| {
@@ -321,7 +370,7 @@ impl Media for FsMedia {
 
     async fn is_left_over(&self, file: &File) -> Result<bool> {
         let file = file.clone();
-        self.blocking(move |folder| match fs::metadata(folder.path(&file)) {
+        self.blocking(move |folder| match fs::metadata(folder.path(&file)?) {
             Ok(meta) => Ok(meta.modified()? < folder.opened),
             Err(_) => Ok(false),
         })
@@ -349,8 +398,17 @@ struct Reading {
 }
 
 impl Reading {
-    /// The next piece, and what is left after it. A file that is shorter than its row says is an error, not a short
-    /// answer.
+    /// A file that is shorter than its row says is an error, not a short answer; it is told before the first byte.
+    fn open(folder: &Folder, name: &str, range: &Range<u64>) -> Result<Self> {
+        let mut file = OsFile::open(folder.result(name)?)?;
+        if file.metadata()?.len() < range.end {
+            return Err(Error::Io(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        file.seek(SeekFrom::Start(range.start))?;
+        Ok(Self { file, left: range.end.saturating_sub(range.start) })
+    }
+
+    /// The next piece, and what is left after it.
     fn next(mut self) -> Result<(Bytes, Option<Self>)> {
         let length = self.left.min(PIECE as u64);
         // At most PIECE: it fits.
@@ -370,7 +428,7 @@ struct Unsealing {
 
 impl Unsealing {
     fn open(folder: &Folder, rid: Rid) -> Result<Self> {
-        let mut file = OsFile::open(folder.path(&File::Body(rid)))?;
+        let mut file = OsFile::open(folder.path(&File::Body(rid))?)?;
         let length = file.metadata()?.len();
         let mut nonce = [0; seal::NONCE];
         file.read_exact(&mut nonce).map_err(|_| Error::Sealed)?;

@@ -1,0 +1,202 @@
+//! What every store must do, as plain functions over the traits; run on SQLite in a folder of its own.
+
+use bgrs::model::{Answer, Call, Failure, Headers, Outcome, Owner, Rid, State, StoredResult, time::Keep};
+use bgrs::store::sqlite::{Durability, Sqlite};
+use bgrs::store::{Change, Claimed, Ending, Error, Lapsed, NewRequest, NewUser, Removal, Rescued, Store, Users};
+use jiff::{SignedDuration, Timestamp};
+
+fn now() -> Timestamp {
+    "2026-01-31T10:00:00Z".parse().unwrap()
+}
+
+fn later(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+fn request(method: &str, owner: i64) -> NewRequest {
+    let headers: Headers = [("accept", "*/*")].into_iter().collect();
+    let call = Call { method: method.to_owned(), name: "/a?bgrs=yes".to_owned(), headers, body: None };
+    NewRequest { rid: Rid::generate(now()).unwrap(), owner: Owner::local(owner), call, created: now() }
+}
+
+async fn claimed(store: &dyn Store, method: &str) -> Claimed {
+    store.insert(request(method, 1)).await.unwrap();
+    store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap()
+}
+
+fn ending(outcome: Outcome) -> Ending {
+    Ending { outcome, at: now(), expires: Keep::Month.expiry(now()) }
+}
+
+fn answer(result: Option<StoredResult>) -> Outcome {
+    let headers: Headers = [("content-type", "text/plain")].into_iter().collect();
+    Outcome::Finished(Answer { status: 200, headers, result })
+}
+
+fn file() -> StoredResult {
+    StoredResult { name: "a".to_owned(), size: 3, etag: "e".to_owned() }
+}
+
+async fn an_owners_requests_are_claimed_oldest_first_and_once(store: &dyn Store) {
+    let (first, second) = (request("GET", 1), request("GET", 1));
+    let other = request("GET", 2);
+    for new in [&first, &other, &second] {
+        store.insert(new.clone()).await.unwrap();
+    }
+    for expected in [&first, &second] {
+        let claimed = store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap();
+        assert_eq!((claimed.claim.rid, claimed.claim.attempt), (expected.rid, 1));
+        assert_eq!(claimed.call, expected.call);
+    }
+    assert!(store.claim(&Owner::local(1), now(), later(60)).await.unwrap().is_none());
+    let unended = store.unended().await.unwrap();
+    assert_eq!((unended[&Owner::local(1)].running, unended[&Owner::local(2)].waiting), (2, 1));
+}
+
+async fn a_finished_request_shows_its_answer_and_ends_with_done(store: &dyn Store) {
+    let claim = claimed(store, "GET").await.claim;
+    assert!(store.finish(claim, ending(answer(Some(file())))).await.unwrap());
+    let request = store.get(claim.rid).await.unwrap().unwrap();
+    assert_eq!((request.state, request.status, request.progress), (State::Finished, Some(200), 10_000));
+    assert_eq!((request.result, request.content_type.as_deref()), (Some(file()), Some("text/plain")));
+    assert_eq!(store.last_detail(claim.rid).await.unwrap().as_deref(), Some("done"));
+    assert_eq!(store.bytes().await.unwrap(), 3);
+}
+
+async fn a_lost_hold_changes_nothing(store: &dyn Store) {
+    let claim = claimed(store, "GET").await.claim;
+    let rescued = store.rescue(Lapsed::All, 3, now(), later(1), 10).await.unwrap();
+    assert_eq!(rescued, [Rescued::Requeued(claim.rid, Owner::local(1))]);
+    let again = store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap().claim;
+    assert_eq!((again.rid, again.attempt), (claim.rid, 2));
+    assert!(!store.finish(claim, ending(answer(None))).await.unwrap());
+    assert!(!store.release(claim, now(), "x").await.unwrap());
+    assert_eq!(store.heartbeat(vec![claim, again], later(60)).await.unwrap(), [claim]);
+    assert_eq!(store.get(claim.rid).await.unwrap().unwrap().state, State::Running);
+    assert!(store.finish(again, ending(answer(None))).await.unwrap());
+    assert!(!store.finish(again, ending(Outcome::Failed(Failure::no_answer("late")))).await.unwrap());
+}
+
+async fn only_lapsed_leases_are_rescued_and_not_for_ever(store: &dyn Store) {
+    let claim = claimed(store, "GET").await.claim;
+    assert!(store.rescue(Lapsed::Before(later(59)), 3, now(), later(1), 10).await.unwrap().is_empty());
+    for attempt in 2..=3 {
+        store.rescue(Lapsed::Before(later(61)), 3, now(), later(1), 10).await.unwrap();
+        let again = store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap().claim;
+        assert_eq!(again.attempt, attempt);
+    }
+    let rescued = store.rescue(Lapsed::All, 3, now(), later(1), 10).await.unwrap();
+    assert_eq!(rescued, [Rescued::Failed(claim.rid)]);
+}
+
+async fn what_is_not_safe_to_repeat_fails(store: &dyn Store) {
+    for method in ["POST", "PATCH"] {
+        let claim = claimed(store, method).await.claim;
+        let rescued = store.rescue(Lapsed::All, 3, now(), later(1), 10).await.unwrap();
+        assert_eq!(rescued, [Rescued::Failed(claim.rid)]);
+        let expected = format!("interrupted by a restart; {method} is not repeated");
+        assert_eq!(store.last_detail(claim.rid).await.unwrap(), Some(expected));
+    }
+}
+
+async fn a_released_request_waits_again(store: &dyn Store) {
+    let claim = claimed(store, "POST").await.claim;
+    assert!(store.release(claim, now(), "put back").await.unwrap());
+    assert_eq!(store.get(claim.rid).await.unwrap().unwrap().state, State::Queued);
+    assert_eq!(store.last_detail(claim.rid).await.unwrap().as_deref(), Some("put back"));
+}
+
+async fn expired_requests_go_in_steps_with_their_details(store: &dyn Store) {
+    for _ in 0..3 {
+        let claim = claimed(store, "GET").await.claim;
+        store.finish(claim, ending(answer(Some(file())))).await.unwrap();
+    }
+    let waiting = request("GET", 1);
+    store.insert(waiting.clone()).await.unwrap();
+    assert!(store.expire(later(60), 2).await.unwrap().is_empty());
+    let after = later(40 * 24 * 3600);
+    assert_eq!(store.expire(after, 2).await.unwrap().len(), 2);
+    let last = store.expire(after, 2).await.unwrap();
+    assert_eq!((last.len(), last[0].result.as_deref(), last[0].body), (1, Some("a"), false));
+    assert!(store.details(last[0].rid, 0, 10).await.unwrap().is_none());
+    assert!(store.get(waiting.rid).await.unwrap().is_some());
+}
+
+async fn details_come_in_pages(store: &dyn Store) {
+    let claim = claimed(store, "GET").await.claim;
+    store.release(claim, now(), "one").await.unwrap();
+    let claim = store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap().claim;
+    store.release(claim, now(), "two").await.unwrap();
+    let first = store.details(claim.rid, 0, 1).await.unwrap().unwrap();
+    assert_eq!((first.len(), first[0].text.as_str()), (1, "one"));
+    let rest = store.details(claim.rid, first[0].id, 10).await.unwrap().unwrap();
+    assert_eq!((rest.len(), rest[0].text.as_str()), (1, "two"));
+}
+
+async fn a_lost_result_makes_its_request_a_failed_one(store: &dyn Store) {
+    let claim = claimed(store, "GET").await.claim;
+    store.finish(claim, ending(answer(Some(file())))).await.unwrap();
+    assert_eq!(store.results(0, 10).await.unwrap().len(), 1);
+    store.lose(claim.rid, now()).await.unwrap();
+    let request = store.get(claim.rid).await.unwrap().unwrap();
+    assert_eq!((request.state, request.failure, request.result), (State::Failed, Some(502), None));
+    assert!(store.results(0, 10).await.unwrap().is_empty());
+}
+
+fn user(login: &str, is_admin: bool) -> NewUser {
+    let change = Change { is_admin: Some(is_admin), ..Change::default() };
+    NewUser { login: login.to_owned(), password: "hash".to_owned(), change, created: now() }
+}
+
+async fn logins_are_unique_and_ids_never_used_again(users: &dyn Users) {
+    let admin = users.add_first_administrator(user("admin", true)).await.unwrap().unwrap();
+    assert!(users.add_first_administrator(user("other", true)).await.unwrap().is_none());
+    assert!(matches!(users.add(user("admin", false)).await, Err(Error::Taken("login"))));
+    let kim = users.add(user("kim", false)).await.unwrap();
+    assert_eq!((admin.id, kim.id), (1, 2));
+    assert_eq!(users.remove(kim.id, 10).await.unwrap(), Removal::Done(Vec::new()));
+    assert_eq!(users.add(user("kim", false)).await.unwrap().id, 3);
+    let taken = Change { login: Some("admin".to_owned()), ..Change::default() };
+    assert!(matches!(users.change(3, taken).await, Err(Error::Taken("login"))));
+}
+
+async fn the_last_administrator_stays_one(users: &dyn Users) {
+    users.add(user("admin", true)).await.unwrap();
+    let demote = || Change { is_admin: Some(false), ..Change::default() };
+    assert!(matches!(users.change(1, demote()).await, Ok(Some(None))));
+    assert_eq!(users.remove(1, 10).await.unwrap(), Removal::LastAdministrator);
+    users.add(user("root", true)).await.unwrap();
+    assert!(matches!(users.change(1, demote()).await, Ok(Some(Some(_)))));
+    assert!(matches!(users.change(9, demote()).await, Ok(None)));
+}
+
+/// Runs each of these on a store of its own.
+macro_rules! on_sqlite {
+    ($($behaviour:ident),* $(,)?) => {
+        mod sqlite {
+            use super::*;
+            $(
+                #[actix_web::test]
+                async fn $behaviour() {
+                    let dir = tempfile::tempdir().unwrap();
+                    let store = Sqlite::open(&dir.path().join("bgrs.sqlite3"), Durability::Normal).unwrap();
+                    super::$behaviour(&store).await;
+                }
+            )*
+        }
+    };
+}
+
+on_sqlite!(
+    an_owners_requests_are_claimed_oldest_first_and_once,
+    a_finished_request_shows_its_answer_and_ends_with_done,
+    a_lost_hold_changes_nothing,
+    only_lapsed_leases_are_rescued_and_not_for_ever,
+    what_is_not_safe_to_repeat_fails,
+    a_released_request_waits_again,
+    expired_requests_go_in_steps_with_their_details,
+    details_come_in_pages,
+    a_lost_result_makes_its_request_a_failed_one,
+    logins_are_unique_and_ids_never_used_again,
+    the_last_administrator_stays_one,
+);
