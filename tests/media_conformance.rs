@@ -226,5 +226,5 @@ async fn a_walk_passes_over_foreign_files_and_clears_what_an_earlier_process_lef
     assert!(walked(&media).await.is_empty());
     sink.commit(result('a')).await.unwrap();
     assert!(!media.is_left_over(&result('a')).await.unwrap());
-    assert_eq!(names_in(dir.path()), ["README", "bgrs.x.body", &result('a').file_name(), "keep1m.txt"]);
+    assert_eq!(names_in(dir.path()), ["README", "bgrs.x.body", result('a').file_name().as_str(), "keep1m.txt"]);
 }
