@@ -27,7 +27,7 @@ fn count_primes(below: u32) -> usize {
 
 #[actix_web::main]
 async fn main() -> anyhow::Result<()> {
-    let config = Config::load(None, std::env::vars())?;
+    let config = Config::load(None, std::env::vars_os())?;
     let builder = Builder::new(config).api(|cfg| {
         cfg.service(resource("/primes").get(primes).build());
     });

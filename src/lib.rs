@@ -15,7 +15,7 @@
 //!
 //! #[actix_web::main]
 //! async fn main() -> anyhow::Result<()> {
-//!     let config = Config::load(None, std::env::vars())?;
+//!     let config = Config::load(None, std::env::vars_os())?;
 //!     let builder = Builder::new(config).api(|cfg| {
 //!         cfg.service(resource("/report").get(report).build());
 //!     });

@@ -81,7 +81,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
 fn load(file: Option<PathBuf>) -> Result<Config, Failure> {
     let default = PathBuf::from("bgrs.toml");
     let file = file.or_else(|| default.is_file().then_some(default));
-    Config::load(file.as_deref(), std::env::vars()).map_err(Failure::usage)
+    Config::load(file.as_deref(), std::env::vars_os()).map_err(Failure::usage)
 }
 
 /// Runs a command on actix's system, on this thread.

@@ -1,0 +1,138 @@
+//! The values of the configuration: how each is written, and the range that it has to be in.
+
+use std::fmt::{self, Display};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use serde::de::value::{Error as PlainError, StrDeserializer};
+use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, SeqAccess, Unexpected, Visitor};
+
+use super::Listen;
+
+/// Seconds of thirty days: a longer time makes no sense, and it is far from where clocks overflow.
+pub const LONGEST: u64 = 30 * 24 * 60 * 60;
+
+/// A whole number from `LEAST` to `MOST`.
+pub fn count<'de, D, T, const LEAST: i64, const MOST: i64>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i64>,
+{
+    // Asked for an integer, `config` would take `true` for 1 and round 1.5: the number is taken as it is written.
+    let count = deserializer.deserialize_any(WholeNumber)?;
+    let within = Some(count).filter(|count| (LEAST..=MOST).contains(count));
+    within.and_then(|count| T::try_from(count).ok()).ok_or_else(|| out_of_range(count, LEAST, MOST))
+}
+
+/// A duration from `LEAST` to `MOST` seconds.
+pub fn duration<'de, D, const LEAST: u64, const MOST: u64>(deserializer: D) -> Result<Duration, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    let value = humantime::parse_duration(&text)
+        .map_err(|_| de::Error::custom(format!("{text:?} is not a duration such as \"30s\", \"20m\" or \"6h\"")))?;
+    let (least, most) = (Duration::from_secs(LEAST), Duration::from_secs(MOST));
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(out_of_range(text, humantime::format_duration(least), humantime::format_duration(most)))
+}
+
+/// A number of bytes, `LEAST` or more.
+pub fn bytes<'de, D, const LEAST: u64>(deserializer: D) -> Result<u64, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    let size: Result<ByteSize, _> = text.parse();
+    let size = size
+        .map_err(|_| de::Error::custom(format!("{text:?} is not a size such as \"512 MiB\" or \"1 GiB\"")))?
+        .as_u64();
+    if size >= LEAST {
+        return Ok(size);
+    }
+    Err(de::Error::custom(format!("{text} is out of range: at least {LEAST} byte")))
+}
+
+/// One of the words that `T` knows.
+pub fn choice<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    // Not from `config`'s own deserializer of enums: its errors do not say what there is to choose from.
+    let text = String::deserialize(deserializer)?;
+    let word: StrDeserializer<'_, PlainError> = text.as_str().into_deserializer();
+    T::deserialize(word).map_err(|error| de::Error::custom(error.to_string().replacen("variant", "value", 1)))
+}
+
+/// A path that is not empty.
+pub fn path<'de, D>(deserializer: D) -> Result<PathBuf, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Err(de::Error::custom("the path is empty"));
+    }
+    Ok(text.into())
+}
+
+/// An address, or a list of at least one.
+pub fn one_or_many<'de, D>(deserializer: D) -> Result<Vec<Listen>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_any(OneOrMany)
+}
+
+fn out_of_range<E: de::Error>(value: impl Display, least: impl Display, most: impl Display) -> E {
+    E::custom(format!("{value} is out of range: {least} to {most}"))
+}
+
+struct WholeNumber;
+
+impl Visitor<'_> for WholeNumber {
+    type Value = i64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<i64, E> {
+        Ok(number)
+    }
+
+    // What an environment variable holds is always text.
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<i64, E> {
+        text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+struct OneOrMany;
+
+impl<'de> Visitor<'de> for OneOrMany {
+    type Value = Vec<Listen>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address, or a list of them")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        text.parse().map(|listen| vec![listen]).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(text) = seq.next_element::<String>()? {
+            all.push(text.parse().map_err(de::Error::custom)?);
+        }
+        if all.is_empty() {
+            return Err(de::Error::custom("the list is empty: name at least one address"));
+        }
+        Ok(all)
+    }
+}
