@@ -81,13 +81,20 @@ CREATE INDEX bgrs_expiry ON bgrs (expires_dt) WHERE expires_dt IS NOT NULL;
 
 -- The log of each background request, oldest first by id.
 CREATE TABLE bgrs_details (
-    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id      INTEGER PRIMARY KEY,
     bgrs_id INTEGER NOT NULL REFERENCES bgrs (id) ON DELETE CASCADE,
     dt      TEXT NOT NULL,
     details TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX bgrs_details_of ON bgrs_details (bgrs_id);
+
+-- Small results that have ended a moment ago: their files are there, but a power cut could still take them. The bytes
+-- are kept here until the files are synced, many at a time.
+CREATE TABLE bgrs_copies (
+    bgrs_id INTEGER PRIMARY KEY REFERENCES bgrs (id) ON DELETE CASCADE,
+    bytes   BLOB NOT NULL
+) STRICT;
 
 CREATE VIEW recent AS
     SELECT b.id, b.created_dt, s.status_name AS state, b.progress / 100.0 AS progress, b.status AS http,

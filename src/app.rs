@@ -19,11 +19,12 @@ use crate::http::accept::{self, Accept};
 use crate::http::{self, Bounds, Precheck, Shared};
 use crate::media::fs::FsMedia;
 use crate::media::{Key, Media};
+use crate::priority;
 use crate::scheduler::{Limits, Scheduler};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, Users};
 use crate::watch::Watchers;
-use crate::worker::{Leases, Maintenance, Options, Pool, Runner};
+use crate::worker::{Leases, Maintenance, Options, Pool, Runner, Settler};
 
 /// How long a client may take for the head of its request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -127,6 +128,8 @@ impl Builder {
             keep: config.media.keep,
         };
         scheduler.restore(store.unended().await.map_err(|error| Error::new("store.database", error))?);
+        let settler = Settler::new(store.clone(), media.clone());
+        settler.at_start().await.map_err(|error| Error::new("media.dir", error))?;
         maintenance.at_start().await.map_err(|error| Error::new("store.database", error))?;
         let routes = with_accounts(api, &accounts);
         let dispatch =
@@ -139,12 +142,16 @@ impl Builder {
             auth: auth.clone(),
             clock: clock.clone(),
             watchers: watchers.clone(),
+            settler: settler.clone(),
             leases: leases.clone(),
             timeout: background.timeout,
             keep: config.media.keep,
         };
-        let upkeep =
-            vec![tokio::spawn(leases.keep(store.clone(), clock.clone())), tokio::spawn(maintenance.clone().keep_up())];
+        let upkeep = vec![
+            tokio::spawn(leases.keep(store.clone(), clock.clone())),
+            tokio::spawn(maintenance.clone().keep_up()),
+            tokio::spawn(settler.clone().keep_up()),
+        ];
         let pool = Pool::start(runner, scheduler.clone(), Options { concurrency: background.concurrency });
         let bounds = Bounds {
             max_body: config.server.max_body,
@@ -154,7 +161,7 @@ impl Builder {
         let under_way = accept::UnderWay::default();
         let shared = Shared { store, media, auth, clock, scheduler, watchers, bounds, versions, precheck, under_way };
         let mount = Mount { shared: Arc::new(shared), routes };
-        Ok(Bgrs { mount, pool, upkeep, maintenance, administrator, _lock: lock })
+        Ok(Bgrs { mount, pool, upkeep, maintenance, settler, administrator, _lock: lock })
     }
 }
 
@@ -265,6 +272,7 @@ pub struct Bgrs {
     pool: Pool,
     upkeep: Vec<JoinHandle<()>>,
     maintenance: Maintenance,
+    settler: Settler,
     administrator: Option<Administrator>,
     _lock: File,
 }
@@ -303,6 +311,9 @@ impl Bgrs {
             log::warn!("{} calls did not end in time and are cut off", shared.under_way.count());
         }
         self.upkeep.iter().for_each(JoinHandle::abort);
+        if let Err(error) = self.settler.settle().await {
+            log::warn!("results are left for the next start to sync: {error}");
+        }
     }
 }
 
@@ -364,6 +375,8 @@ pub async fn serve(builder: Builder) -> Result<(), Error> {
     let stop = server.handle();
     let running = tokio::spawn(server);
     announce(&bgrs, &addresses);
+    // Every thread that accepts, answers or writes is there: what is left to this one is the background work.
+    priority::lower();
     let interrupted = signal().map_err(|error| Error::new("signals", error))?;
     interrupted.await;
     log::info!("shutting down; what is under way has {:?}", config.server.shutdown_timeout);

@@ -19,6 +19,8 @@ pub enum Place {
     ResultWithoutRow,
     /// The row has ended, the stored body is not wiped yet.
     EndedWithBody,
+    /// Small results are in their rows' commits, their files are not synced.
+    Unsettled,
     /// Expired rows are gone, their files are not.
     ExpiredWithFile,
 }
@@ -33,6 +35,7 @@ impl Place {
             Self::HalfResult => "half-result",
             Self::ResultWithoutRow => "result-without-row",
             Self::EndedWithBody => "ended-with-body",
+            Self::Unsettled => "unsettled",
             Self::ExpiredWithFile => "expired-with-file",
         }
     }

@@ -34,8 +34,8 @@
 //! | read | rid → one row → JSON, or the stored head and the bytes | [`http`], [`watch`] |
 //! | recover | leases that ran out, rows past their time, files without rows | [`worker`] |
 //!
-//! The invariant: a file may exist without a row; a row never points to a file that is not durable. Files first, rows
-//! second; deletes the other way round.
+//! The invariant: a file may exist without a row; a row never points to a file that is not durable, or carries
+//! its bytes until it is. Files first, rows second; deletes the other way round.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -51,6 +51,7 @@ pub mod failpoint;
 pub mod http;
 pub mod media;
 pub mod model;
+mod priority;
 pub mod scheduler;
 pub mod store;
 pub mod watch;

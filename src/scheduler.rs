@@ -113,28 +113,36 @@ impl Scheduler {
     pub async fn next(&self) -> Option<Turn> {
         loop {
             let changed = self.shared.changed.notified();
-            {
-                let mut state = self.lock();
-                if state.closed {
-                    return None;
-                }
-                if let Some((_, _, owner)) = state.turns.first().cloned() {
-                    state.served += 1;
-                    let served = state.served;
-                    let more = state.turns.len() > 1 || state.owners.get(&owner).is_some_and(|c| c.waiting > 1);
-                    self.change_locked(state, owner.clone(), |c| {
-                        c.waiting -= 1;
-                        c.running += 1;
-                        c.served = served;
-                    });
-                    if more {
-                        self.shared.changed.notify_one();
-                    }
-                    return Some(Turn { scheduler: self.clone(), owner });
-                }
+            if let Some(turn) = self.next_now() {
+                return Some(turn);
+            }
+            if self.is_closed() {
+                return None;
             }
             changed.await;
         }
+    }
+
+    /// The next turn, if there is one.
+    #[must_use]
+    pub fn next_now(&self) -> Option<Turn> {
+        let mut state = self.lock();
+        if state.closed {
+            return None;
+        }
+        let (_, _, owner) = state.turns.first().cloned()?;
+        state.served += 1;
+        let served = state.served;
+        let more = state.turns.len() > 1 || state.owners.get(&owner).is_some_and(|c| c.waiting > 1);
+        self.change_locked(state, owner.clone(), |c| {
+            c.waiting -= 1;
+            c.running += 1;
+            c.served = served;
+        });
+        if more {
+            self.shared.changed.notify_one();
+        }
+        Some(Turn { scheduler: self.clone(), owner })
     }
 
     /// Refuses submissions and gives no more turns.

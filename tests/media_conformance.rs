@@ -34,7 +34,7 @@ async fn store(media: &dyn Media, file: File, bytes: &[u8]) -> Result<StoredResu
         sink.write(Bytes::copy_from_slice(piece)).await?;
     }
     assert_eq!(sink.written(), bytes.len() as u64);
-    sink.commit(file).await
+    sink.commit(file).await.map(|stored| stored.result)
 }
 
 async fn all(stream: Result<ByteStream, Error>) -> Result<Vec<u8>, Error> {
@@ -74,6 +74,45 @@ async fn what_is_committed_reads_back(media: &dyn Media) {
         store(media, File::Body(rid('a')), &bytes).await.unwrap();
         assert_eq!(all(media.read_body(rid('a')).await).await.unwrap(), bytes);
     }
+}
+
+async fn what_is_not_durable_comes_with_its_bytes(media: &dyn Media) {
+    for (length, file) in [(10, result('a')), (LARGE, result('b')), (10, File::Body(rid('c')))] {
+        let bytes = sample(length);
+        let mut sink = match &file {
+            File::Result(_) => media.write_result(),
+            File::Body(rid) => media.write_body(*rid),
+        };
+        sink.write(bytes.clone().into()).await.unwrap();
+        let stored = sink.commit(file).await.unwrap();
+        assert!(stored.copy.is_none_or(|copy| copy == bytes && stored.result.size == length as u64));
+    }
+}
+
+async fn a_result_that_a_power_cut_took_is_written_again(media: &dyn Media) {
+    let (file, bytes) = (result('a'), sample(10));
+    for torn in [None, Some(sample(5)), Some(sample(11)), Some(bytes.clone())] {
+        match torn {
+            Some(torn) => drop(store(media, file.clone(), &torn).await.unwrap()),
+            None => media.remove(file.clone()).await.unwrap(),
+        }
+        media.restore(&file.file_name(), bytes.clone().into()).await.unwrap();
+        assert_eq!(read(media, &file, 0..10).await.unwrap(), bytes);
+    }
+    assert_eq!(walked(media).await, [file.file_name()]);
+}
+
+async fn settling_passes_over_what_is_gone(media: &dyn Media) {
+    let files: Vec<_> = "abcdef0123456789abcdef".chars().map(result).collect();
+    for few in [1, files.len()] {
+        for file in &files[..few] {
+            store(media, file.clone(), b"{}").await.unwrap();
+        }
+        media.remove(result('a')).await.unwrap();
+        media.settle(files[..few].iter().map(File::file_name).collect()).await.unwrap();
+    }
+    assert!(matches!(media.settle(vec!["../x".to_owned()]).await, Err(Error::Missing)));
+    assert_eq!(read(media, &result('b'), 0..2).await.unwrap(), b"{}");
 }
 
 async fn nothing_is_there_before_the_commit(media: &dyn Media) {
@@ -182,6 +221,9 @@ macro_rules! on_every_backend {
 
 on_every_backend! {
     what_is_committed_reads_back: 0,
+    what_is_not_durable_comes_with_its_bytes: 0,
+    a_result_that_a_power_cut_took_is_written_again: 0,
+    settling_passes_over_what_is_gone: 0,
     nothing_is_there_before_the_commit: 0,
     a_range_is_exact_and_never_short: 0,
     a_removal_may_be_repeated: 0,

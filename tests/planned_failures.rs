@@ -27,13 +27,18 @@ mod with_failpoints {
         TestServer::options().env("BGRS_FAILPOINT", &format!("{place}:hold")).start()
     }
 
-    /// Waits until the server has come to the place, then kills it there and starts it again without the plan.
-    fn die_there(server: &mut TestServer, place: &str) {
+    /// Waits until the server has come to the place.
+    fn reach(server: &TestServer, place: &str) {
         let begun = Instant::now();
         while !server.stdout().contains(&format!("failpoint {place}")) {
             assert!(begun.elapsed() < DEADLINE, "it never came to {place}: {}", server.stderr());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until the server has come to the place, then kills it there and starts it again without the plan.
+    fn die_there(server: &mut TestServer, place: &str) {
+        reach(server, place);
         server.kill();
         server.env("BGRS_FAILPOINT", "none:hold");
         server.start_again();
@@ -112,6 +117,60 @@ mod with_failpoints {
         server.finished(&rid);
         assert_eq!(files(&server, ".result.").len(), 1);
         assert_eq!(server.details(&rid).len(), 2, "the interruption and the end");
+    }
+
+    #[test]
+    fn a_half_written_result_is_made_again_from_its_start() {
+        let mut server = armed("half-result");
+        // More than goes into one piece of a file.
+        super::common::rows::add_users(&server, 1, 900);
+        let sent = send(&server, "GET", "/v2.5/users?limit=1000&bgrs=yes", "");
+        die_there(&mut server, "half-result");
+        sent.join().unwrap();
+        let rid: String = server.db().query_row("SELECT rid FROM bgrs", [], |row| row.get(0)).unwrap();
+        server.finished(&rid);
+        assert_eq!(files(&server, ".part"), Vec::<String>::new());
+        let users = server.get(&format!("/bgrs/{rid}/result")).json();
+        assert_eq!(users.as_array().map(Vec::len), Some(901));
+    }
+
+    #[test]
+    fn a_small_result_that_a_power_cut_took_is_there_after_the_next_start() {
+        for took in ["all", "bytes", "nothing"] {
+            let mut server = armed("unsettled");
+            let rid = server.submit("GET", "/v2.5/users/me?bgrs=yes");
+            server.finished(&rid);
+            let before = server.get(&format!("/bgrs/{rid}/result"));
+            let file = server.path().join("media").join(&files(&server, ".result.")[0]);
+            reach(&server, "unsettled");
+            match took {
+                "all" => std::fs::remove_file(&file).unwrap(),
+                // As ext4 leaves a file whose data was not synced.
+                "bytes" => std::fs::write(&file, vec![0; before.body.len()]).unwrap(),
+                _ => {}
+            }
+            die_there(&mut server, "unsettled");
+            let after = server.get(&format!("/bgrs/{rid}/result"));
+            assert_eq!((after.status, &after.body), (200, &before.body), "{took}");
+            let copies: i64 = server.db().query_row("SELECT count(*) FROM bgrs_copies", [], |row| row.get(0)).unwrap();
+            assert_eq!(copies, 0, "what is durable is not kept twice");
+        }
+    }
+
+    #[test]
+    fn a_file_whose_row_has_expired_goes_with_the_next_start() {
+        let mut server = TestServer::start();
+        let rid = server.submit("GET", "/v2.5/users/me?bgrs=yes");
+        server.finished(&rid);
+        server.stop();
+        server.db().execute("UPDATE bgrs SET expires_dt = '2000-01-01 00:00:00'", []).unwrap();
+        server.env("BGRS_FAILPOINT", "expired-with-file:hold");
+        server.start_again();
+        reach(&server, "expired-with-file");
+        assert_eq!((server.rows(), files(&server, ".result.").len()), (0, 1));
+        die_there(&mut server, "expired-with-file");
+        assert_eq!(files(&server, ".result.").len(), 0);
+        assert_eq!(server.get(&format!("/bgrs/{rid}")).status, 404);
     }
 
     #[test]

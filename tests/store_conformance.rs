@@ -3,6 +3,7 @@
 use bgrs::model::{Answer, Call, Failure, Headers, Outcome, Owner, Rid, State, StoredResult, time::Keep};
 use bgrs::store::sqlite::{Durability, Sqlite};
 use bgrs::store::{Change, Claimed, Ending, Error, Lapsed, NewRequest, NewUser, Removal, Rescued, Store, Users};
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 fn now() -> Timestamp {
@@ -30,7 +31,7 @@ fn ending(outcome: Outcome) -> Ending {
 
 fn answer(result: Option<StoredResult>) -> Outcome {
     let headers: Headers = [("content-type", "text/plain")].into_iter().collect();
-    Outcome::Finished(Answer { status: 200, headers, result })
+    Outcome::Finished(Answer { status: 200, headers, result, copy: None })
 }
 
 fn file() -> StoredResult {
@@ -61,6 +62,61 @@ async fn a_finished_request_shows_its_answer_and_ends_with_done(store: &dyn Stor
     assert_eq!((request.result, request.content_type.as_deref()), (Some(file()), Some("text/plain")));
     assert_eq!(store.last_detail(claim.rid).await.unwrap().as_deref(), Some("done"));
     assert_eq!(store.bytes().await.unwrap(), 3);
+}
+
+async fn a_result_that_is_not_durable_yet_is_kept_until_it_is(store: &dyn Store) {
+    let finish = async |copy: Option<&'static [u8]>| {
+        let claim = claimed(store, "GET").await.claim;
+        let Outcome::Finished(mut answer) = answer(Some(file())) else { unreachable!("it is finished") };
+        answer.copy = copy.map(Bytes::from_static);
+        assert!(store.finish(claim, ending(Outcome::Finished(answer))).await.unwrap());
+        claim
+    };
+    let (first, durable, second) = (finish(Some(b"one")).await, finish(None).await, finish(Some(b"two")).await);
+    let name = file().name;
+    assert_eq!(store.unsettled(0, 10).await.unwrap(), [(first.id, name.clone()), (second.id, name.clone())]);
+    assert_eq!(store.unsettled(0, 1).await.unwrap(), [(first.id, name.clone())]);
+    assert_eq!(store.unsettled(first.id, 10).await.unwrap(), [(second.id, name.clone())]);
+    assert_eq!(store.copy(first.id).await.unwrap().as_deref(), Some(&b"one"[..]));
+    assert!(store.copy(durable.id).await.unwrap().is_none());
+    store.settled(vec![first.id]).await.unwrap();
+    assert_eq!(store.unsettled(0, 10).await.unwrap(), [(second.id, name)]);
+    store.lose(second.rid, now()).await.unwrap();
+    assert!(store.unsettled(0, 10).await.unwrap().is_empty());
+}
+
+async fn a_copy_goes_with_its_request(store: &dyn Store) {
+    let claim = claimed(store, "GET").await.claim;
+    let Outcome::Finished(mut answer) = answer(Some(file())) else { unreachable!("it is finished") };
+    answer.copy = Some(Bytes::from_static(b"one"));
+    store.finish(claim, ending(Outcome::Finished(answer))).await.unwrap();
+    assert_eq!(store.expire(later(40 * 24 * 60 * 60), 10).await.unwrap().len(), 1);
+    assert!(store.unsettled(0, 10).await.unwrap().is_empty());
+}
+
+async fn an_end_and_the_next_claim_are_one_act(store: &dyn Store) {
+    let first = claimed(store, "GET").await.claim;
+    let other = request("GET", 2);
+    store.insert(other.clone()).await.unwrap();
+    let one = async |claim, owner: i64| {
+        store.finish_and_claim(claim, ending(answer(None)), &Owner::local(owner), later(60)).await.unwrap()
+    };
+    let (held, next) = one(first, 2).await;
+    let next = next.unwrap();
+    assert_eq!((held, next.claim.rid, next.claim.attempt), (true, other.rid, 1));
+    assert_eq!(store.get(first.rid).await.unwrap().unwrap().state, State::Finished);
+    let (held, none) = one(first, 1).await;
+    assert!(!held && none.is_none());
+}
+
+async fn acts_that_fail_leave_those_beside_them_whole(store: &dyn Store) {
+    let same = request("GET", 1);
+    let mut inserts: Vec<_> = (0..20).map(|_| store.insert(request("GET", 1))).collect();
+    inserts.extend([store.insert(same.clone()), store.insert(same.clone())]);
+    let outcomes = futures_util::future::join_all(inserts).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 21);
+    assert!(outcomes[21].is_err(), "a rid is there once");
+    assert_eq!(store.unended().await.unwrap()[&Owner::local(1)].waiting, 21);
 }
 
 async fn a_lost_hold_changes_nothing(store: &dyn Store) {
@@ -190,6 +246,10 @@ macro_rules! on_sqlite {
 on_sqlite!(
     an_owners_requests_are_claimed_oldest_first_and_once,
     a_finished_request_shows_its_answer_and_ends_with_done,
+    a_result_that_is_not_durable_yet_is_kept_until_it_is,
+    a_copy_goes_with_its_request,
+    an_end_and_the_next_claim_are_one_act,
+    acts_that_fail_leave_those_beside_them_whole,
     a_lost_hold_changes_nothing,
     only_lapsed_leases_are_rescued_and_not_for_ever,
     what_is_not_safe_to_repeat_fails,

@@ -1,6 +1,7 @@
 //! What every measurement is given: how much of everything, and where.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::load::{Extent, Figures, Load, Requests, run};
@@ -65,6 +66,12 @@ impl Scale {
 }
 
 impl Bench<'_> {
+    /// A name for a folder that is not there yet. What is in it stays until the run's end.
+    pub fn fresh(&self, name: &str) -> PathBuf {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        self.dir.join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+
     /// The load of a round.
     pub fn load(&self, connections: usize, expected: u16) -> Load {
         Load {

@@ -44,6 +44,10 @@ struct Arguments {
     /// Where the data goes; it should be on a disk, since on a tmpfs a sync costs nothing
     #[arg(long, global = true, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
+    /// Leave the data behind: ext4 passes slowly over the inodes of files that were removed in the last minutes, and a
+    /// run that follows at once would pay for it
+    #[arg(long, global = true)]
+    keep: bool,
     /// Passed by `cargo bench`
     #[arg(long, global = true, hide = true)]
     bench: bool,
@@ -81,7 +85,8 @@ fn main() -> anyhow::Result<()> {
     let smoke = arguments.smoke || !named;
     let scale = if smoke { Scale::smoke() } else { Scale::full(arguments.rounds, arguments.seconds) };
     std::fs::create_dir_all(&arguments.dir)?;
-    let dir = tempfile::Builder::new().prefix("bgrs-bench-").tempdir_in(&arguments.dir)?;
+    let mut dir = tempfile::Builder::new().prefix("bgrs-bench-").tempdir_in(&arguments.dir)?;
+    dir.disable_cleanup(arguments.keep);
     let bench = Bench { scale, log: arguments.log, dir: dir.path() };
     let mut report = Report::new(dir.path(), !smoke && arguments.rounds >= 5)?;
     let outcome = measure(&command, &bench, &mut report);

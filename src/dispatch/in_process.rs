@@ -18,12 +18,12 @@ use actix_web::http::{Method, Uri, Version};
 use actix_web::{App, HttpMessage, web};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::media::ByteStream;
-
 use super::{Dispatch, Error, Replay, Response, headers};
+use crate::priority;
 
 /// Pieces of an answer between the API and the disk: back-pressure on the handler.
 const PIECES: usize = 4;
@@ -74,12 +74,13 @@ impl InProcess {
 impl Thread {
     fn start(number: usize, routes: Routes) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::unbounded_channel();
-        std::thread::Builder::new().name(format!("bgrs-api-{number}")).spawn(
-            move || match actix_web::rt::Runtime::new() {
+        std::thread::Builder::new().name(format!("bgrs-api-{number}")).spawn(move || {
+            priority::lower();
+            match actix_web::rt::Runtime::new() {
                 Ok(runtime) => runtime.block_on(serve(routes, waiting)),
                 Err(error) => log::error!("a thread for background calls did not start: {error}"),
-            },
-        )?;
+            }
+        })?;
         Ok(Self { jobs, busy: Arc::default() })
     }
 }
@@ -187,9 +188,8 @@ fn request(replay: Replay) -> Result<Request, Error> {
     Ok(request)
 }
 
-fn payload(body: ByteStream) -> Payload {
-    let pieces = body.map(|piece| piece.map_err(|error| PayloadError::Io(std::io::Error::other(error))));
-    Payload::Stream { payload: Box::pin(pieces) }
+fn payload(body: BoxStream<'static, std::io::Result<Bytes>>) -> Payload {
+    Payload::Stream { payload: Box::pin(body.map_err(PayloadError::Io)) }
 }
 
 fn malformed(error: &dyn std::error::Error) -> Error {

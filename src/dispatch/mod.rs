@@ -4,8 +4,9 @@ pub mod headers;
 mod in_process;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 
-use crate::media::ByteStream;
 use crate::model::{Call, Caller, Headers, Rid};
 pub use in_process::{Background, InProcess, Routes};
 
@@ -18,7 +19,7 @@ pub struct Replay {
     /// In whose name.
     pub caller: Caller,
     /// The stored body, if the call has one.
-    pub body: Option<ByteStream>,
+    pub body: Option<BoxStream<'static, std::io::Result<Bytes>>>,
 }
 
 /// The API's answer, as it comes.
@@ -28,7 +29,7 @@ pub struct Response {
     /// The headers that are kept.
     pub headers: Headers,
     /// The body; an error in it means that the answer broke off.
-    pub body: futures_util::stream::BoxStream<'static, Result<bytes::Bytes, Error>>,
+    pub body: BoxStream<'static, Result<Bytes, Error>>,
 }
 
 /// Why there is no answer, or not all of it. The texts are for the caller.

@@ -58,6 +58,16 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Bytes as they come, with back-pressure.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
+/// A file that was written.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its name, length and digest, of the bytes as appended, also where they are stored encrypted.
+    pub result: StoredResult,
+    /// `None`: the file is durable. Else it is whole, but may not outlive a power cut: these are its bytes, to be
+    /// committed together with its row, until [`Media::settle`] has made it durable.
+    pub copy: Option<Bytes>,
+}
+
 /// A file that is being written. Dropped before its end, it leaves nothing.
 #[async_trait]
 pub trait Sink: Send {
@@ -67,10 +77,10 @@ pub trait Sink: Send {
     /// How many bytes were appended.
     fn written(&self) -> u64;
 
-    /// Makes the file durable under `file`'s name, replacing one that is there. A crash before its return leaves
-    /// a temporary file, or a file without a row; the sweep removes both. The returned name, length and digest are
-    /// of the bytes as appended, also where they are stored encrypted.
-    async fn commit(self: Box<Self>, file: File) -> Result<StoredResult>;
+    /// Puts the file under `file`'s name, replacing one that is there; it is durable then, or comes with its bytes
+    /// (small results alone). A crash before its return leaves a temporary file, or a file without a row; the sweep
+    /// removes both.
+    async fn commit(self: Box<Self>, file: File) -> Result<Stored>;
 }
 
 /// A step of a walk through the folder.
@@ -106,6 +116,12 @@ pub trait Media: Send + Sync {
 
     /// Whether a result's file is there.
     async fn has_result(&self, name: &str) -> Result<bool>;
+
+    /// Writes a small result again, unless its file holds these bytes: a power cut may have taken it.
+    async fn restore(&self, name: &str, bytes: Bytes) -> Result<()>;
+
+    /// Makes small results durable, together. Those that are gone were removed in the meantime.
+    async fn settle(&self, names: Vec<String>) -> Result<()>;
 
     /// Whether a file was there before this process opened the media: no one is about to write its row.
     async fn is_left_over(&self, file: &File) -> Result<bool>;

@@ -1,5 +1,7 @@
 //! What came of a background request.
 
+use bytes::Bytes;
+
 use super::Headers;
 
 /// The end of an attempt.
@@ -20,9 +22,11 @@ pub struct Answer {
     pub headers: Headers,
     /// The body; `None` where there was none.
     pub result: Option<StoredResult>,
+    /// The body's bytes, where its file is not durable yet: they are committed with the row, and dropped later.
+    pub copy: Option<Bytes>,
 }
 
-/// A result's file: durable before anything names it.
+/// A result's file: durable before anything names it, or its bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredResult {
     /// The file's name below the media folder.

@@ -190,8 +190,29 @@ pub trait Store: Send + Sync {
     /// Prolongs the holds and returns those that are lost: their requests were rescued or removed.
     async fn heartbeat(&self, claims: Vec<Claim>, lease: Timestamp) -> Result<Vec<Claim>>;
 
-    /// Ends a request, unless its hold is lost (`false`: nothing changed). The result's file must be durable before.
+    /// Ends a request, unless its hold is lost (`false`: nothing changed). The result's file must be durable before,
+    /// or its bytes come with the answer: they are kept with the row until [`Store::settled`].
     async fn finish(&self, claim: Claim, ending: Ending) -> Result<bool>;
+
+    /// [`Store::finish`] and [`Store::claim`] at the ending's time, in one: a crash leaves both or neither. Whether the
+    /// hold was still there has no bearing on the claim.
+    async fn finish_and_claim(
+        &self,
+        claim: Claim,
+        ending: Ending,
+        next: &Owner,
+        lease: Timestamp,
+    ) -> Result<(bool, Option<Claimed>)>;
+
+    /// Up to `limit` requests whose results' files are not known to be durable: row and file name, by row, from
+    /// behind `after`.
+    async fn unsettled(&self, after: i64, limit: usize) -> Result<Vec<(i64, String)>>;
+
+    /// The bytes kept for an unsettled result.
+    async fn copy(&self, id: i64) -> Result<Option<Vec<u8>>>;
+
+    /// Drops the bytes kept for these rows: their files are durable now.
+    async fn settled(&self, ids: Vec<i64>) -> Result<()>;
 
     /// Puts a request back into the queue, unless its hold is lost (`false`), and says why in its details.
     async fn release(&self, claim: Claim, now: Timestamp, detail: &str) -> Result<bool>;

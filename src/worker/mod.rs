@@ -4,8 +4,10 @@ mod lease;
 mod maintenance;
 mod pool;
 mod run_one;
+mod settle;
 
 pub use lease::Leases;
 pub use maintenance::{Maintenance, STEP};
 pub use pool::{Options, Pool};
 pub use run_one::{Run, Runner};
+pub use settle::Settler;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::run_one::{Run, Runner};
+use super::run_one::Runner;
 use crate::scheduler::{Scheduler, Turn};
 
 /// How long a worker rests when the store refuses a claim.
@@ -64,22 +64,35 @@ async fn feed(runner: Runner, scheduler: Scheduler, permits: Arc<Semaphore>, sto
         let (runner, stopping) = (runner.clone(), stopping.clone());
         let scheduler = scheduler.clone();
         tokio::spawn(async move {
-            take(&runner, &scheduler, turn, stopping).await;
+            work(&runner, &scheduler, turn, stopping).await;
             drop(permit);
         });
     }
 }
 
-async fn take(runner: &Runner, scheduler: &Scheduler, turn: Turn, mut stopping: watch::Receiver<bool>) {
-    let stop = async move {
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
-    match runner.run_one(&turn.owner, stop).await {
-        Ok(Run::Nothing | Run::Ended | Run::Dropped) => {}
+/// Runs the turn's request, and then one after the other as long as there are turns.
+async fn work(runner: &Runner, scheduler: &Scheduler, mut turn: Turn, stopping: watch::Receiver<bool>) {
+    let mut claimed = match runner.claim(&turn.owner).await {
+        Ok(claimed) => claimed,
         Err(error) => {
             log::error!("a request could not be claimed, trying again: {error}");
             tokio::time::sleep(PAUSE).await;
-            scheduler.enqueue(turn.owner.clone());
+            return scheduler.enqueue(turn.owner.clone());
         }
+    };
+    while let Some(request) = claimed {
+        let mut stopping = stopping.clone();
+        let stop = async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        let mut following = None;
+        let next = || {
+            following = scheduler.next_now();
+            following.as_ref().map(|turn| turn.owner.clone())
+        };
+        claimed = runner.run(request, stop, next).await.1;
+        let Some(next) = following else { return };
+        turn = next;
     }
+    drop(turn);
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::lease::Leases;
+use super::settle::Settler;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::dispatch::{self, Dispatch, Replay, Response};
 use crate::failpoint::{self, Place};
-use crate::media::{self, File, Media, result_name};
+use crate::media::{self, File, Media, Stored, result_name};
 use crate::model::time::Keep;
-use crate::model::{Answer, Failure, FailureKind, Outcome, Owner, StoredResult};
+use crate::model::{Answer, Failure, FailureKind, Outcome, Owner};
 use crate::store::{self, Claimed, Ending, Store};
 use crate::watch::Watchers;
 
@@ -45,6 +46,8 @@ pub struct Runner {
     pub clock: Arc<dyn Clock>,
     /// Who waits for ends.
     pub watchers: Watchers,
+    /// Who makes small results durable.
+    pub settler: Settler,
     /// The holds.
     pub leases: Leases,
     /// The longest that a call may take.
@@ -60,8 +63,27 @@ impl Runner {
     /// # Errors
     /// Only when the claim fails: nothing was taken then.
     pub async fn run_one(&self, owner: &Owner, stop: impl Future<Output = ()>) -> store::Result<Run> {
+        let Some(claimed) = self.claim(owner).await? else { return Ok(Run::Nothing) };
+        Ok(self.run(claimed, stop, || None).await.0)
+    }
+
+    /// Claims the owner's oldest waiting request.
+    ///
+    /// # Errors
+    /// When the claim fails: nothing was taken then.
+    pub async fn claim(&self, owner: &Owner) -> store::Result<Option<Claimed>> {
         let now = self.clock.now();
-        let Some(claimed) = self.store.claim(owner, now, Leases::end(now)).await? else { return Ok(Run::Nothing) };
+        self.store.claim(owner, now, Leases::end(now)).await
+    }
+
+    /// Runs a claimed request as [`Self::run_one`] does. Once it is at its end, `next` is asked whose turn is next, and
+    /// one of theirs is claimed in the same commit.
+    pub async fn run(
+        &self,
+        claimed: Claimed,
+        stop: impl Future<Output = ()>,
+        next: impl FnOnce() -> Option<Owner>,
+    ) -> (Run, Option<Claimed>) {
         failpoint::reach(Place::Claimed);
         let begun = Instant::now();
         let claim = claimed.claim;
@@ -70,17 +92,17 @@ impl Runner {
         let mut lease = self.leases.hold(claim);
         let outcome = tokio::select! {
             outcome = self.perform(claimed) => outcome,
-            () = lease.lost() => return Ok(Run::Dropped),
+            () = lease.lost() => return (Run::Dropped, None),
             () = stop => {
                 if repeatable {
                     self.put_back(claim).await;
-                    return Ok(Run::Dropped);
+                    return (Run::Dropped, None);
                 }
                 Outcome::Failed(Failure::interrupted(&method))
             }
         };
-        self.end(claim, outcome, has_body, begun).await;
-        Ok(Run::Ended)
+        let next = self.end(claim, outcome, has_body, begun, next()).await;
+        (Run::Ended, next)
     }
 
     async fn perform(&self, claimed: Claimed) -> Outcome {
@@ -100,19 +122,23 @@ impl Runner {
         let caller = self.auth.caller(&claimed.owner).await.map_err(|error| unexpected(&error))?;
         let caller = caller.ok_or_else(|| Failure::no_answer("its user is gone"))?;
         let body = match claimed.call.body {
-            Some(_) => Some(self.media.read_body(rid).await.map_err(|error| unreadable(&error))?),
+            Some(_) => {
+                let body = self.media.read_body(rid).await.map_err(|error| unreadable(&error))?;
+                Some(body.map_err(std::io::Error::other).boxed())
+            }
             None => None,
         };
         let replay = Replay { rid, call: claimed.call, caller, body };
         let response = self.dispatch.dispatch(replay).await.map_err(|error| unanswered(&error))?;
         let (status, headers) = (response.status, response.headers.clone());
-        let result = self.store_result(rid, response).await?;
+        let stored = self.store_result(rid, response).await?;
         failpoint::reach(Place::ResultWithoutRow);
-        Ok(Answer { status, headers, result })
+        let (result, copy) = stored.map(|stored| (stored.result, stored.copy)).unzip();
+        Ok(Answer { status, headers, result, copy: copy.flatten() })
     }
 
     /// Streams the answer's body into its file; no bytes, no file.
-    async fn store_result(&self, rid: crate::model::Rid, response: Response) -> Result<Option<StoredResult>, Failure> {
+    async fn store_result(&self, rid: crate::model::Rid, response: Response) -> Result<Option<Stored>, Failure> {
         let mut sink = self.media.write_result();
         let mut body = response.body;
         while let Some(piece) = body.next().await {
@@ -126,18 +152,28 @@ impl Runner {
     }
 
     /// Ends the row, for as long as it takes: the disk may be full for both file and row. Then the body is wiped.
-    async fn end(&self, claim: store::Claim, outcome: Outcome, has_body: bool, begun: Instant) {
+    async fn end(
+        &self,
+        claim: store::Claim,
+        outcome: Outcome,
+        has_body: bool,
+        begun: Instant,
+        next: Option<Owner>,
+    ) -> Option<Claimed> {
         let at = self.clock.now();
         let ending = Ending { outcome, at, expires: self.keep.expiry(at) };
-        let held = loop {
-            match self.store.finish(claim, ending.clone()).await {
-                Ok(held) => break held,
+        let (held, next) = loop {
+            match self.finish(claim, ending.clone(), next.as_ref()).await {
+                Ok(done) => break done,
                 Err(error) => {
                     log::error!("{}: its end could not be stored, trying again: {error}", claim.rid);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         };
+        if held && matches!(&ending.outcome, Outcome::Finished(answer) if answer.copy.is_some()) {
+            self.settler.wake();
+        }
         failpoint::reach(Place::EndedWithBody);
         if has_body {
             self.remove(File::Body(claim.rid)).await;
@@ -146,10 +182,26 @@ impl Runner {
             if let Outcome::Finished(Answer { result: Some(file), .. }) = ending.outcome {
                 self.remove_if_unowned(claim.rid, file.name).await;
             }
-            return;
+            return next;
         }
         self.watchers.ended(claim.rid);
         log_end(claim, &ending.outcome, begun);
+        next
+    }
+
+    async fn finish(
+        &self,
+        claim: store::Claim,
+        ending: Ending,
+        next: Option<&Owner>,
+    ) -> store::Result<(bool, Option<Claimed>)> {
+        match next {
+            Some(owner) => {
+                let lease = Leases::end(ending.at);
+                self.store.finish_and_claim(claim, ending, owner, lease).await
+            }
+            None => Ok((self.store.finish(claim, ending).await?, None)),
+        }
     }
 
     /// The result of a hold that was lost is nobody's, unless a later attempt finished under the same name.

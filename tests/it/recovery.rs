@@ -264,10 +264,27 @@ fn no_result_file_without_a_row_is_left() {
 }
 
 #[test]
+fn a_small_result_that_is_gone_right_after_a_crash_is_written_again() {
+    let mut server = TestServer::start();
+    let rid = server.finished_get("/users/me");
+    let before = server.get(&format!("/bgrs/{rid}/result")).expect(200);
+    server.kill();
+    if server.count("bgrs_copies") == 1 {
+        let file = format!("keep1m.bgrs.{rid}.result.json");
+        fs::remove_file(server.media().join(file)).expect("a file to remove");
+    }
+    server.start_again();
+    assert_eq!(server.get(&format!("/bgrs/{rid}/result")).expect(200).body, before.body);
+    assert_every_result_is_there(&server);
+}
+
+#[test]
 fn no_finished_row_without_its_file_is_left() {
     let mut server = TestServer::start();
     let lost = server.finished_get("/users/me");
     let kept = server.finished_get("/users/me");
+    // Until the file is durable, its bytes are in the database too, and the start would write it again.
+    until("the results are settled", || server.count("bgrs_copies") == 0);
     server.kill();
     let file = format!("keep1m.bgrs.{lost}.result.json");
     fs::remove_file(server.media().join(file)).expect("a file to remove");

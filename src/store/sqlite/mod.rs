@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::{Error, Result};
 pub use connection::Durability;
 use readers::Readers;
-use writer::Writer;
+use writer::{Lane, Writer};
 
 /// How many threads read. Reads come from the page cache; more threads than this only wait for each other.
 const READERS: u32 = 2;
@@ -35,9 +35,15 @@ impl Sqlite {
         Ok(Self { writer: Writer::start(connection)?, readers: Readers::start(path, READERS)? })
     }
 
-    /// Runs `act` in the writer's next transaction and answers after its commit.
-    async fn write<T: Send + 'static>(&self, act: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
-        self.writer.run(act).await
+    /// Runs `act`, for which a caller waits, in the writer's next transaction and answers after its commit. It may be
+    /// run more than once.
+    async fn write<T: Send + 'static>(&self, act: impl FnMut(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        self.writer.run(Lane::Call, act).await
+    }
+
+    /// The same for the background work: behind whatever callers wait for, a little of it at a time.
+    async fn work<T: Send + 'static>(&self, act: impl FnMut(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        self.writer.run(Lane::Work, act).await
     }
 
     /// Runs `look` on a reader.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
 use crate::model::{Answer, Call, Failure, Headers, Outcome, Owner, Rid, State, StoredResult, time};
@@ -24,20 +24,63 @@ impl Store for Sqlite {
 
     async fn claim(&self, owner: &Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>> {
         let owner = owner.clone();
-        self.write(move |connection| claim(connection, owner, now, lease)).await
+        self.work(move |connection| claim(connection, &owner, now, lease)).await
     }
 
     async fn heartbeat(&self, claims: Vec<Claim>, lease: Timestamp) -> Result<Vec<Claim>> {
-        self.write(move |connection| heartbeat(connection, claims, lease)).await
+        self.work(move |connection| heartbeat(connection, &claims, lease)).await
     }
 
     async fn finish(&self, claim: Claim, ending: Ending) -> Result<bool> {
-        self.write(move |connection| finish(connection, claim, &ending)).await
+        self.work(move |connection| finish(connection, claim, &ending)).await
+    }
+
+    async fn finish_and_claim(
+        &self,
+        claim: Claim,
+        ending: Ending,
+        next: &Owner,
+        lease: Timestamp,
+    ) -> Result<(bool, Option<Claimed>)> {
+        let next = next.clone();
+        self.work(move |connection| {
+            let held = finish(connection, claim, &ending)?;
+            Ok((held, self::claim(connection, &next, ending.at, lease)?))
+        })
+        .await
+    }
+
+    async fn unsettled(&self, after: i64, limit: usize) -> Result<Vec<(i64, String)>> {
+        self.read(move |connection| {
+            let sql = "SELECT c.bgrs_id, b.result FROM bgrs_copies c JOIN bgrs b ON b.id = c.bgrs_id
+                       WHERE c.bgrs_id > ? ORDER BY c.bgrs_id LIMIT ?";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![after, limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    async fn copy(&self, id: i64) -> Result<Option<Vec<u8>>> {
+        self.read(move |connection| {
+            let sql = "SELECT bytes FROM bgrs_copies WHERE bgrs_id = ?";
+            Ok(connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?)
+        })
+        .await
+    }
+
+    async fn settled(&self, ids: Vec<i64>) -> Result<()> {
+        self.work(move |connection| {
+            let mut statement = connection.prepare_cached("DELETE FROM bgrs_copies WHERE bgrs_id = ?")?;
+            ids.iter().try_for_each(|id| statement.execute([id]).map(|_| ()))?;
+            Ok(())
+        })
+        .await
     }
 
     async fn release(&self, claim: Claim, now: Timestamp, detail: &str) -> Result<bool> {
         let detail = detail.to_owned();
-        self.write(move |connection| {
+        self.work(move |connection| {
             let held = requeue(connection, claim)?;
             if held {
                 add_detail(connection, claim.id, &time::format(now), &detail)?;
@@ -55,7 +98,7 @@ impl Store for Sqlite {
         expires: Timestamp,
         limit: usize,
     ) -> Result<Vec<Rescued>> {
-        self.write(move |connection| rescue(connection, lapsed, attempts, now, expires, limit)).await
+        self.work(move |connection| rescue(connection, lapsed, attempts, now, expires, limit)).await
     }
 
     async fn get(&self, rid: Rid) -> Result<Option<Request>> {
@@ -84,7 +127,7 @@ impl Store for Sqlite {
     }
 
     async fn expire(&self, now: Timestamp, limit: usize) -> Result<Vec<Leftover>> {
-        self.write(move |connection| {
+        self.work(move |connection| {
             let sql = "DELETE FROM bgrs WHERE id IN
                            (SELECT id FROM bgrs WHERE expires_dt < ? ORDER BY expires_dt LIMIT ?)
                        RETURNING rid, result, body IS NOT NULL";
@@ -122,12 +165,13 @@ impl Store for Sqlite {
     }
 
     async fn lose(&self, rid: Rid, now: Timestamp) -> Result<()> {
-        self.write(move |connection| {
+        self.work(move |connection| {
             let sql = "UPDATE bgrs SET status_id = 5, failure = 502, status = NULL, content_type = NULL, head = NULL,
                            result = NULL, size = NULL, etag = NULL
                        WHERE rid = ? AND status_id = 4 RETURNING id";
             let id = connection.prepare_cached(sql)?.query_row([rid.to_string()], |row| row.get(0)).optional()?;
             if let Some(id) = id {
+                connection.prepare_cached("DELETE FROM bgrs_copies WHERE bgrs_id = ?")?.execute([id])?;
                 add_detail(connection, id, &time::format(now), "the file of its result is gone from the media folder")?;
             }
             Ok(())
@@ -166,41 +210,44 @@ fn insert(connection: &Connection, new: &NewRequest) -> Result<i64> {
     Ok(connection.last_insert_rowid())
 }
 
-fn claim(connection: &Connection, owner: Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>> {
+fn claim(connection: &Connection, owner: &Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>> {
+    let queued = oldest(connection, owner, State::Queued)?;
+    let retrying = oldest(connection, owner, State::Retrying)?;
+    let Some(mut claimed) = [queued, retrying].into_iter().flatten().min_by_key(|found| found.claim.id) else {
+        return Ok(None);
+    };
+    claimed.claim.attempt += 1;
+    // Not one statement with RETURNING: that one makes a temporary table each time.
+    let sql = "UPDATE bgrs SET status_id = 2, attempts = ?, started_dt = ?, lease_dt = ? WHERE id = ?";
+    let values = params![claimed.claim.attempt, time::format(now), time::format(lease), claimed.claim.id];
+    connection.prepare_cached(sql)?.execute(values)?;
+    Ok(Some(claimed))
+}
+
+/// The owner's oldest request in a waiting state, with the number of its last attempt.
+fn oldest(connection: &Connection, owner: &Owner, state: State) -> Result<Option<Claimed>> {
     // SQLite takes a partial index only where the query repeats its condition; INDEXED BY makes a slip an error and not
     // a walk through the whole table.
-    // Both waiting states stand together in the partial index; the oldest of either is taken.
-    let sql = "UPDATE bgrs SET status_id = 2, attempts = attempts + 1, started_dt = :now, lease_dt = :lease
-               WHERE id = (SELECT min(id) FROM (
-                   SELECT * FROM (SELECT id FROM bgrs INDEXED BY bgrs_unended WHERE status_id IN (1, 2, 3)
-                                  AND source = :source AND user_id = :user AND status_id = 1
-                                  ORDER BY id LIMIT 1)
-                   UNION ALL
-                   SELECT * FROM (SELECT id FROM bgrs INDEXED BY bgrs_unended WHERE status_id IN (1, 2, 3)
-                                  AND source = :source AND user_id = :user AND status_id = 3
-                                  ORDER BY id LIMIT 1)))
-               RETURNING id, rid, attempts, method, name, headers, body";
-    let values = named_params! {
-        ":now": time::format(now), ":lease": time::format(lease), ":source": owner.source, ":user": owner.id,
-    };
-    let claimed = connection.prepare_cached(sql)?.query_row(values, |row| {
+    let sql = "SELECT id, rid, attempts, method, name, headers, body FROM bgrs INDEXED BY bgrs_unended
+               WHERE status_id IN (1, 2, 3) AND source = ? AND user_id = ? AND status_id = ? ORDER BY id LIMIT 1";
+    let found = connection.prepare_cached(sql)?.query_row(params![owner.source, owner.id, state.id()], |row| {
         Ok(Claimed {
             claim: Claim { id: row.get(0)?, rid: read_rid(row, 1)?, attempt: row.get(2)? },
             owner: owner.clone(),
             call: read_call(row, 3)?,
         })
     });
-    Ok(claimed.optional()?)
+    Ok(found.optional()?)
 }
 
-fn heartbeat(connection: &Connection, claims: Vec<Claim>, lease: Timestamp) -> Result<Vec<Claim>> {
+fn heartbeat(connection: &Connection, claims: &[Claim], lease: Timestamp) -> Result<Vec<Claim>> {
     let lease = time::format(lease);
     let sql = "UPDATE bgrs SET lease_dt = ? WHERE id = ? AND attempts = ? AND status_id = 2";
     let mut statement = connection.prepare_cached(sql)?;
     let mut lost = Vec::new();
     for claim in claims {
         if statement.execute(params![lease, claim.id, claim.attempt])? == 0 {
-            lost.push(claim);
+            lost.push(*claim);
         }
     }
     Ok(lost)
@@ -239,6 +286,10 @@ fn finish_with(connection: &Connection, claim: Claim, ending: &Ending, answer: &
         claim.id,
         claim.attempt,
     ])?;
+    if let Some(bytes) = answer.copy.as_ref().filter(|_| changed > 0) {
+        let sql = "INSERT INTO bgrs_copies (bgrs_id, bytes) VALUES (?, ?)";
+        connection.prepare_cached(sql)?.execute(params![claim.id, &**bytes])?;
+    }
     Ok(changed > 0)
 }
 

@@ -59,7 +59,7 @@ impl Users for Sqlite {
             if user.is_admin && change.is_admin == Some(false) && administrators_but(connection, id)? == 0 {
                 return Ok(Some(None));
             }
-            update(connection, id, apply(user, change))?;
+            update(connection, id, apply(user, change.clone()))?;
             Ok(Some(get(connection, id)?))
         })
         .await

@@ -1,42 +1,57 @@
-//! The one writer: whatever waits goes into one transaction, each act behind a savepoint of its own, each answered
-//! only after the commit.
+//! The one writer: whatever waits goes into one transaction, each act answered only after the commit.
+//!
+//! Savepoints copy each page that is changed behind them, so a batch is first run without: where an act of it fails
+//! (seldom), the transaction is undone and the batch is run again with each act behind a savepoint of its own.
 
+use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::store::{Error, Result};
 
-/// Acts in one transaction at most. More only delays the first one's answer.
-const BATCH: usize = 1024;
+/// Acts of calls in one transaction at most. More only delays the first one's answer.
+const CALLS: usize = 1024;
 
-/// Acts that wait before a caller has to: back-pressure on submissions.
-const WAITING: usize = 4096;
+/// Acts of the background work in a transaction that a call waits for: it goes on, but nobody waits long behind it.
+const WORK: usize = 16;
 
-/// The handle of the writer thread.
-#[derive(Clone)]
-pub struct Writer {
-    acts: mpsc::Sender<Box<dyn Act>>,
+/// Acts of the background work in a transaction that no call waits for.
+const WORK_ALONE: usize = 64;
+
+/// Who waits for an act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// A caller: a submission, say.
+    Call,
+    /// The background work.
+    Work,
 }
 
-/// One act of the writer: run inside the transaction, answered after it.
+/// The handle of the writer thread. What waits for it is bounded by the calls under way and by the requests that run:
+/// each has one act at a time.
+#[derive(Clone)]
+pub struct Writer {
+    calls: Sender<Box<dyn Act>>,
+    work: Sender<Box<dyn Act>>,
+}
+
+/// One act of the writer: run inside the transaction (again, if that is undone), answered after it.
 trait Act: Send {
-    /// Runs it; an error undoes this act alone.
+    /// Runs it.
     fn run(&mut self, connection: &Connection) -> Result<()>;
     /// Tells the caller: what the act returned, or why it is not durable.
     fn answer(self: Box<Self>, committed: Result<()>);
 }
 
 struct Pending<T, F> {
-    act: Option<F>,
+    act: F,
     returned: Option<T>,
     reply: oneshot::Sender<Result<T>>,
 }
 
-impl<T: Send, F: FnOnce(&Connection) -> Result<T> + Send> Act for Pending<T, F> {
+impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send> Act for Pending<T, F> {
     fn run(&mut self, connection: &Connection) -> Result<()> {
-        if let Some(act) = self.act.take() {
-            self.returned = Some(act(connection)?);
-        }
+        self.returned = Some((self.act)(connection)?);
         Ok(())
     }
 
@@ -50,22 +65,28 @@ impl<T: Send, F: FnOnce(&Connection) -> Result<T> + Send> Act for Pending<T, F> 
 impl Writer {
     /// Starts the thread on an open database.
     pub fn start(connection: Connection) -> Result<Self> {
-        let (acts, waiting) = mpsc::channel(WAITING);
+        let ((calls, calling), (work, working)) = (unbounded(), unbounded());
         std::thread::Builder::new()
             .name("bgrs-write".to_owned())
-            .spawn(move || serve(&connection, waiting))
+            .spawn(move || serve(&connection, &Waiting { calls: calling, work: working }))
             .map_err(|error| Error::Other(error.to_string()))?;
-        Ok(Self { acts })
+        Ok(Self { calls, work })
     }
 
-    /// Runs `act` in the next transaction and answers after its commit.
+    /// Runs `act` in one of the next transactions and answers after its commit. It is run again, from the start, where
+    /// a transaction has to be.
     pub async fn run<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        lane: Lane,
+        act: impl FnMut(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let act = Box::new(Pending { act: Some(act), returned: None, reply });
-        self.acts.send(act).await.map_err(|_| stopped())?;
+        let act = Box::new(Pending { act, returned: None, reply });
+        let lane = match lane {
+            Lane::Call => &self.calls,
+            Lane::Work => &self.work,
+        };
+        lane.send(act).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -74,46 +95,81 @@ fn stopped() -> Error {
     Error::Other("the database's writer has stopped".to_owned())
 }
 
-fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Box<dyn Act>>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Some(first) = waiting.blocking_recv() {
-        batch.push(first);
-        while batch.len() < BATCH {
-            match waiting.try_recv() {
-                Ok(next) => batch.push(next),
-                Err(_) => break,
+struct Waiting {
+    calls: Receiver<Box<dyn Act>>,
+    work: Receiver<Box<dyn Act>>,
+}
+
+impl Waiting {
+    /// Waits for the next batch; `false` once there will be none.
+    fn next(&self, batch: &mut Vec<Box<dyn Act>>) -> bool {
+        select_biased! {
+            recv(self.calls) -> act => batch.extend(act.ok()),
+            recv(self.work) -> act => batch.extend(act.ok()),
+        }
+        if batch.is_empty() {
+            // One lane is at its end, thus every handle is gone: what is left is in the other.
+            return self.take(&self.calls, batch, CALLS) | self.take(&self.work, batch, WORK_ALONE);
+        }
+        self.take(&self.calls, batch, CALLS);
+        let work = if batch.len() > 1 { WORK } else { WORK_ALONE };
+        self.take(&self.work, batch, work);
+        true
+    }
+
+    #[expect(clippy::unused_self, reason = "it reads as what it does")]
+    fn take(&self, lane: &Receiver<Box<dyn Act>>, batch: &mut Vec<Box<dyn Act>>, most: usize) -> bool {
+        let before = batch.len();
+        for _ in 0..most {
+            match lane.try_recv() {
+                Ok(act) => batch.push(act),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
+        batch.len() > before
+    }
+}
+
+fn serve(connection: &Connection, waiting: &Waiting) {
+    let mut batch = Vec::with_capacity(CALLS);
+    while waiting.next(&mut batch) {
         commit_together(connection, &mut batch);
     }
 }
 
 /// Runs a batch in one transaction and answers each of its acts.
 fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>) {
-    let mut outcomes = Vec::with_capacity(batch.len());
-    let committed = run_all(connection, batch, &mut outcomes);
-    if committed.is_err()
-        && !connection.is_autocommit()
-        && let Err(error) = connection.execute_batch("ROLLBACK")
-    {
-        log::error!("a transaction could not be rolled back: {error}");
+    if transaction(connection, || batch.iter_mut().try_for_each(|act| act.run(connection))).is_ok() {
+        return batch.drain(..).for_each(|act| act.answer(Ok(())));
     }
+    let mut outcomes = Vec::with_capacity(batch.len());
+    let committed = transaction(connection, || {
+        for act in batch.iter_mut() {
+            outcomes.push(run_apart(connection, act.as_mut())?);
+        }
+        Ok(())
+    });
     for (at, act) in batch.drain(..).enumerate() {
         let own = outcomes.get(at).cloned().unwrap_or(Ok(()));
         act.answer(own.and(committed.clone()));
     }
 }
 
-fn run_all(connection: &Connection, batch: &mut [Box<dyn Act>], outcomes: &mut Vec<Result<()>>) -> Result<()> {
-    execute(connection, "BEGIN IMMEDIATE")?;
-    for act in batch {
-        outcomes.push(run_one(connection, act.as_mut())?);
+/// All or nothing.
+fn transaction(connection: &Connection, acts: impl FnOnce() -> Result<()>) -> Result<()> {
+    let done =
+        execute(connection, "BEGIN IMMEDIATE").and_then(|()| acts()).and_then(|()| execute(connection, "COMMIT"));
+    if done.is_err()
+        && !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        log::error!("a transaction could not be rolled back: {error}");
     }
-    execute(connection, "COMMIT")
+    done
 }
 
-/// Runs one act behind a savepoint. The outer error is the whole transaction's.
-fn run_one(connection: &Connection, act: &mut dyn Act) -> Result<Result<()>> {
+/// Runs one act behind a savepoint: its error undoes it alone. The outer error is the whole transaction's.
+fn run_apart(connection: &Connection, act: &mut dyn Act) -> Result<Result<()>> {
     execute(connection, "SAVEPOINT act")?;
     let outcome = act.run(connection);
     if let Err(error) = &outcome {

@@ -1,6 +1,7 @@
 //! The folder of one server: its configuration, its database, its media, and commands run on it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -125,7 +126,12 @@ impl DataDir {
 
 /// The binary with a clean environment: nothing of the test's own changes what it does.
 pub fn bare_command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bgrs-server"));
+    clean_command(env!("CARGO_BIN_EXE_bgrs-server"))
+}
+
+/// Another program, in the same way.
+pub fn clean_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("BGRS_") || name.starts_with("RUST_LOG") {

@@ -20,10 +20,17 @@ pub const PASSWORD: &str = "secret";
 pub struct Options {
     server: String,
     config: String,
+    folders: Vec<String>,
     env: Vec<(String, String)>,
 }
 
 impl Options {
+    /// A folder that is there before the server.
+    pub fn folder(mut self, name: &str) -> Self {
+        self.folders.push(name.into());
+        self
+    }
+
     /// Lines of the `[server]` section.
     pub fn server(mut self, lines: &str) -> Self {
         self.server = lines.into();
@@ -43,6 +50,9 @@ impl Options {
 
     pub fn start(self) -> TestServer {
         let dir = DataDir::with(&self.server, &self.config);
+        for name in &self.folders {
+            std::fs::create_dir(dir.path().join(name)).expect("a folder");
+        }
         let mut env = vec![("BGRS_ADMIN_PASSWORD".into(), PASSWORD.into())];
         env.extend(self.env);
         TestServer::start_in(dir, env)
