@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use bgrs::clock::Manual;
-use bgrs::{Builder, Caller, Config, resource};
+use bgrs::{Builder, Caller, Config, Progress, resource};
 use bytes::Bytes;
 use common::{Call, Response, assert_submitted, error_of, eventually, until};
 use futures_util::StreamExt;
@@ -41,6 +41,20 @@ async fn gate(api: web::Data<Api>) -> HttpResponse {
     api.begun.fetch_add(1, Ordering::SeqCst);
     let _pass = api.gate.acquire().await;
     HttpResponse::Ok().json("through")
+}
+
+/// Reports before and behind the gate, a million times in all.
+async fn reports(api: web::Data<Api>, progress: Progress) -> HttpResponse {
+    progress.set(50.0);
+    progress.set(20.0);
+    progress.detail("half");
+    api.begun.fetch_add(1, Ordering::SeqCst);
+    let _pass = api.gate.acquire().await;
+    for n in 0..1_000_000 {
+        progress.set(50.0 + f64::from(n) / 100_000.0);
+    }
+    (0..3000).for_each(|n| progress.detail(n.to_string()));
+    HttpResponse::Ok().json(progress.cancelled())
 }
 
 async fn panics() -> HttpResponse {
@@ -84,6 +98,7 @@ fn routes(api: &Arc<Api>) -> impl Fn(&mut web::ServiceConfig) + Send + Sync + 's
     move |cfg| {
         cfg.app_data(web::Data::from(api.clone()))
             .service(resource("/gate").get(gate).post(gate).build())
+            .service(resource("/reports").get(reports).build())
             .service(resource("/panics").get(panics).build())
             .service(resource("/bytes/{mebibytes}").get(bytes).build())
             .service(resource("/breaks-off").get(breaks_off).build())
@@ -173,9 +188,13 @@ impl Embedded {
         self.call("GET", &format!("/bgrs/{rid}/result")).send()
     }
 
-    fn last_detail(&self, rid: &str) -> String {
+    fn details(&self, rid: &str) -> Vec<String> {
         let details = self.call("GET", &format!("/bgrs/{rid}/details")).send().expect(200).json();
-        details.as_array().unwrap().last().unwrap()["details"].as_str().unwrap().to_owned()
+        details.as_array().unwrap().iter().map(|detail| detail["details"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn last_detail(&self, rid: &str) -> String {
+        self.details(rid).pop().unwrap()
     }
 
     fn media(&self) -> Vec<String> {
@@ -239,6 +258,23 @@ fn a_running_request_is_shown_as_running_and_its_result_as_not_there_yet() {
     server.api.gate.add_permits(1);
     assert_eq!(server.ended(&rid)["status_name"], "finished");
     assert_eq!(server.result(&rid).expect(200).json(), "through");
+}
+
+#[test]
+fn a_handlers_reports_are_seen_while_it_runs_and_none_of_its_details_is_lost() {
+    let server = Embedded::start("");
+    let rid = server.submit("GET", "/reports?bgrs=yes");
+    server.begun(1);
+    until("its progress to be seen", || server.info(&rid)["progress"] == "50.00");
+    until("its detail to be seen", || server.details(&rid) == ["half"]);
+    server.api.gate.add_permits(10);
+    assert_eq!(server.ended(&rid)["progress"], "100.00");
+    let mut expected = vec!["half".to_owned()];
+    expected.extend((0..3000).map(|n| n.to_string()));
+    expected.push("done".to_owned());
+    assert_eq!(server.details(&rid), expected);
+    assert_eq!(server.result(&rid).json(), false);
+    assert_eq!(server.call("GET", "/reports").send().expect(200).json(), false);
 }
 
 #[test]

@@ -119,6 +119,21 @@ async fn acts_that_fail_leave_those_beside_them_whole(store: &dyn Store) {
     assert_eq!(store.unended().await.unwrap()[&Owner::local(1)].waiting, 21);
 }
 
+async fn progress_never_falls_and_details_stay_in_order(store: &dyn Store) {
+    let claim = claimed(store, "GET").await.claim;
+    let details =
+        |texts: &[&str]| texts.iter().map(|text| (String::from("2026-01-31 10:00:00"), (*text).to_owned())).collect();
+    assert!(store.report(claim, Some(5000), details(&["a", "b"])).await.unwrap());
+    assert!(store.report(claim, Some(2000), details(&["c"])).await.unwrap());
+    assert!(store.report(claim, None, details(&["d"])).await.unwrap());
+    assert_eq!(store.get(claim.rid).await.unwrap().unwrap().progress, 5000);
+    let texts = store.details(claim.rid, 0, 10).await.unwrap().unwrap();
+    assert_eq!(texts.iter().map(|detail| detail.text.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    store.finish(claim, ending(answer(None))).await.unwrap();
+    assert!(!store.report(claim, Some(9000), details(&["late"])).await.unwrap());
+    assert_eq!(store.last_detail(claim.rid).await.unwrap().as_deref(), Some("done"));
+}
+
 async fn a_lost_hold_changes_nothing(store: &dyn Store) {
     let claim = claimed(store, "GET").await.claim;
     let rescued = store.rescue(Lapsed::All, 3, now(), later(1), 10).await.unwrap();
@@ -250,6 +265,7 @@ on_sqlite!(
     a_copy_goes_with_its_request,
     an_end_and_the_next_claim_are_one_act,
     acts_that_fail_leave_those_beside_them_whole,
+    progress_never_falls_and_details_stay_in_order,
     a_lost_hold_changes_nothing,
     only_lapsed_leases_are_rescued_and_not_for_ever,
     what_is_not_safe_to_repeat_fails,

@@ -165,7 +165,7 @@ async fn send_body(body: BoxBody, pieces: mpsc::Sender<Result<Bytes, Error>>) {
 
 /// Builds the request anew. It may come from a pool, with the last one's head: everything is set.
 fn request(replay: Replay) -> Result<Request, Error> {
-    let Replay { rid, call, caller, body } = replay;
+    let Replay { rid, call, caller, progress, body } = replay;
     let length = call.body;
     let payload = body.map_or(Payload::None, payload);
     let mut request = Request::with_payload(payload);
@@ -184,6 +184,7 @@ fn request(replay: Replay) -> Result<Request, Error> {
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(progress);
     request.extensions_mut().insert(Background(rid));
     Ok(request)
 }

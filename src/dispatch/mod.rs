@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::model::{Call, Caller, Headers, Rid};
+use crate::progress::Progress;
 pub use in_process::{Background, InProcess, Routes};
 
 /// What is to be performed.
@@ -18,6 +19,8 @@ pub struct Replay {
     pub call: Call,
     /// In whose name.
     pub caller: Caller,
+    /// Where the handler reports to.
+    pub progress: Progress,
     /// The stored body, if the call has one.
     pub body: Option<BoxStream<'static, std::io::Result<Bytes>>>,
 }

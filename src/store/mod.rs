@@ -190,6 +190,10 @@ pub trait Store: Send + Sync {
     /// Prolongs the holds and returns those that are lost: their requests were rescued or removed.
     async fn heartbeat(&self, claims: Vec<Claim>, lease: Timestamp) -> Result<Vec<Claim>>;
 
+    /// Takes a running request's progress, in hundredths of a percent (it never falls), and details with their times,
+    /// oldest first; `false`, and nothing changed, where the hold is lost.
+    async fn report(&self, claim: Claim, progress: Option<i64>, details: Vec<(String, String)>) -> Result<bool>;
+
     /// Ends a request, unless its hold is lost (`false`: nothing changed). The result's file must be durable before,
     /// or its bytes come with the answer: they are kept with the row until [`Store::settled`].
     async fn finish(&self, claim: Claim, ending: Ending) -> Result<bool>;

@@ -1,5 +1,6 @@
 //! One attempt at one request: claim it, perform the call, make the answer durable, end the row.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,15 @@ use crate::failpoint::{self, Place};
 use crate::media::{self, File, Media, Stored, result_name};
 use crate::model::time::Keep;
 use crate::model::{Answer, Failure, FailureKind, Outcome, Owner};
+use crate::progress::{Listener, Progress};
 use crate::store::{self, Claimed, Ending, Store};
 use crate::watch::Watchers;
 
 /// How long to wait before an end that the store refused is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The time between two reports of a handler's progress to the store.
+const REPORTS: Duration = Duration::from_millis(250);
 
 /// What one turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +95,10 @@ impl Runner {
         let (method, repeatable, has_body) =
             (claimed.call.method.clone(), claimed.call.is_repeatable(), claimed.call.body.is_some());
         let mut lease = self.leases.hold(claim);
+        let (progress, listener) = Progress::new(self.clock.clone());
         let outcome = tokio::select! {
-            outcome = self.perform(claimed) => outcome,
+            outcome = self.perform(claimed, progress) => outcome,
+            never = self.report(claim, &listener) => match never {},
             () = lease.lost() => return (Run::Dropped, None),
             () = stop => {
                 if repeatable {
@@ -101,13 +108,34 @@ impl Runner {
                 Outcome::Failed(Failure::interrupted(&method))
             }
         };
+        self.report_once(claim, &listener).await;
         let next = self.end(claim, outcome, has_body, begun, next()).await;
         (Run::Ended, next)
     }
 
-    async fn perform(&self, claimed: Claimed) -> Outcome {
+    /// Takes the handler's reports to the store, a few times a second at most, for as long as it runs.
+    async fn report(&self, claim: store::Claim, listener: &Listener) -> Infallible {
+        loop {
+            listener.news().await;
+            self.report_once(claim, listener).await;
+            let _ = tokio::time::timeout(REPORTS, listener.much()).await;
+        }
+    }
+
+    async fn report_once(&self, claim: store::Claim, listener: &Listener) {
+        let news = listener.take();
+        if news.is_empty() {
+            return;
+        }
+        match self.store.report(claim, news.progress, news.details).await {
+            Ok(_) => {}
+            Err(error) => log::warn!("{}: its progress could not be stored: {error}", claim.rid),
+        }
+    }
+
+    async fn perform(&self, claimed: Claimed, progress: Progress) -> Outcome {
         let limit = self.timeout;
-        match tokio::time::timeout(limit, self.answer(claimed)).await {
+        match tokio::time::timeout(limit, self.answer(claimed, progress)).await {
             Ok(Ok(answer)) => Outcome::Finished(answer),
             Ok(Err(failure)) => Outcome::Failed(failure),
             Err(_) => Outcome::Failed(Failure {
@@ -117,7 +145,7 @@ impl Runner {
         }
     }
 
-    async fn answer(&self, claimed: Claimed) -> Result<Answer, Failure> {
+    async fn answer(&self, claimed: Claimed, progress: Progress) -> Result<Answer, Failure> {
         let rid = claimed.claim.rid;
         let caller = self.auth.caller(&claimed.owner).await.map_err(|error| unexpected(&error))?;
         let caller = caller.ok_or_else(|| Failure::no_answer("its user is gone"))?;
@@ -128,7 +156,7 @@ impl Runner {
             }
             None => None,
         };
-        let replay = Replay { rid, call: claimed.call, caller, body };
+        let replay = Replay { rid, call: claimed.call, caller, progress, body };
         let response = self.dispatch.dispatch(replay).await.map_err(|error| unanswered(&error))?;
         let (status, headers) = (response.status, response.headers.clone());
         let stored = self.store_result(rid, response).await?;

@@ -31,6 +31,19 @@ impl Store for Sqlite {
         self.work(move |connection| heartbeat(connection, &claims, lease)).await
     }
 
+    async fn report(&self, claim: Claim, progress: Option<i64>, details: Vec<(String, String)>) -> Result<bool> {
+        self.work(move |connection| {
+            let sql = "UPDATE bgrs SET progress = max(progress, ?) WHERE id = ? AND attempts = ? AND status_id = 2";
+            let values = params![progress.unwrap_or(0), claim.id, claim.attempt];
+            if connection.prepare_cached(sql)?.execute(values)? == 0 {
+                return Ok(false);
+            }
+            details.iter().try_for_each(|(dt, text)| add_detail(connection, claim.id, dt, text))?;
+            Ok(true)
+        })
+        .await
+    }
+
     async fn finish(&self, claim: Claim, ending: Ending) -> Result<bool> {
         self.work(move |connection| finish(connection, claim, &ending)).await
     }
