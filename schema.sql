@@ -31,6 +31,32 @@ CREATE TABLE users (
     created_dt   TEXT NOT NULL
 ) STRICT;
 
+-- What the hosted API is about: campaigns, and the scans of their pictures by phones, of which there are millions.
+CREATE TABLE campaigns (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id     INTEGER NOT NULL REFERENCES users,
+    type        INTEGER NOT NULL DEFAULT 1,
+    name        TEXT NOT NULL CHECK (name <> ''),
+    description TEXT,
+    active      INTEGER NOT NULL DEFAULT 1 CHECK (active IN (0, 1)),
+    created_dt  TEXT NOT NULL,
+    updated_dt  TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX campaigns_of ON campaigns (user_id);
+
+CREATE TABLE scans (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    campaign_id INTEGER NOT NULL REFERENCES campaigns,
+    dt          TEXT NOT NULL,
+    device      TEXT,
+    country     TEXT,
+    matched     INTEGER NOT NULL DEFAULT 1 CHECK (matched IN (0, 1))
+) STRICT;
+
+CREATE INDEX scans_of ON scans (campaign_id);               -- pages by id
+CREATE INDEX scans_of_time ON scans (campaign_id, dt);      -- spans of time
+
 -- The background requests: this table is the queue.
 CREATE TABLE bgrs (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,

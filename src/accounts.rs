@@ -38,6 +38,9 @@ pub enum Error {
     /// It would leave the server without an administrator.
     #[error("this is the last administrator; make another one first")]
     LastAdministrator,
+    /// A user who owns a campaign cannot go.
+    #[error("this user owns a campaign; remove it or give it to another user first")]
+    OwnsCampaign,
     /// Too many passwords are being hashed.
     #[error("too many passwords are being hashed; try again")]
     Busy,
@@ -116,6 +119,7 @@ impl Accounts {
             match self.users.remove(id, STEP).await? {
                 Removal::Unknown => return Err(Error::Unknown),
                 Removal::LastAdministrator => return Err(Error::LastAdministrator),
+                Removal::OwnsCampaign => return Err(Error::OwnsCampaign),
                 Removal::Partly(gone) => self.remove_files(gone).await?,
                 Removal::Done(gone) => return self.remove_files(gone).await,
             }

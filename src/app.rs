@@ -22,7 +22,7 @@ use crate::media::{Key, Media};
 use crate::priority;
 use crate::scheduler::{Limits, Scheduler};
 use crate::store::sqlite::Sqlite;
-use crate::store::{Store, Users};
+use crate::store::{Campaigns, Store, Users};
 use crate::watch::Watchers;
 use crate::worker::{Leases, Maintenance, Options, Pool, Runner, Settler};
 
@@ -110,6 +110,7 @@ impl Builder {
         let Self { config, api, versions, precheck, clock } = self;
         let Opened { store, media, lock } = open(&config).await?;
         let users: Arc<dyn Users> = Arc::new(store.clone());
+        let campaigns: Arc<dyn Campaigns> = Arc::new(store.clone());
         let store: Arc<dyn Store> = Arc::new(store);
         let auth = Authenticator::new(users.clone()).map_err(|error| Error::new("auth", error))?;
         let auth = Arc::new(auth);
@@ -131,7 +132,7 @@ impl Builder {
         let settler = Settler::new(store.clone(), media.clone());
         settler.at_start().await.map_err(|error| Error::new("media.dir", error))?;
         maintenance.at_start().await.map_err(|error| Error::new("store.database", error))?;
-        let routes = with_accounts(api, &accounts);
+        let routes = with_data(api, &accounts, &campaigns, &clock);
         let dispatch =
             InProcess::start(background.threads, &routes).map_err(|e| Error::new("background.threads", e))?;
         let leases = Leases::default();
@@ -258,10 +259,13 @@ pub struct Administrator {
     pub password: Option<String>,
 }
 
-fn with_accounts(api: Routes, accounts: &Arc<Accounts>) -> Routes {
-    let accounts = accounts.clone();
+/// The hosted API's routes with what its handlers ask for.
+fn with_data(api: Routes, accounts: &Arc<Accounts>, campaigns: &Arc<dyn Campaigns>, clock: &Arc<dyn Clock>) -> Routes {
+    let (accounts, campaigns, clock) = (accounts.clone(), campaigns.clone(), clock.clone());
     Arc::new(move |cfg| {
-        cfg.app_data(web::Data::from(accounts.clone()));
+        cfg.app_data(web::Data::from(accounts.clone()))
+            .app_data(web::Data::from(campaigns.clone()))
+            .app_data(web::Data::from(clock.clone()));
         api(cfg);
     })
 }

@@ -7,12 +7,14 @@ use actix_web::error::PayloadError;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::web;
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::page::parameters;
 use crate::http::Error;
+use crate::model::time;
 
 /// Bytes of a JSON body at most.
 const LONGEST_BODY: usize = 1 << 20;
@@ -95,6 +97,42 @@ impl Fields {
         }
     }
 
+    /// A whole number.
+    ///
+    /// # Errors
+    /// 400 for anything else, naming the field.
+    pub fn integer(&mut self, name: &str) -> Result<Option<i64>, Error> {
+        let number = match self.take(name) {
+            None => return Ok(None),
+            Some(Input::Json(value)) => value.as_i64(),
+            Some(Input::Text(text)) => text.parse().ok(),
+        };
+        number.map(Some).ok_or_else(|| bad(name, "takes a whole number"))
+    }
+
+    /// A moment.
+    ///
+    /// # Errors
+    /// 400 for anything else, naming the field.
+    pub fn moment(&mut self, name: &str) -> Result<Option<Timestamp>, Error> {
+        match self.text(name)? {
+            None => Ok(None),
+            Some(text) => time::parse(&text).map(Some).ok_or_else(|| bad(name, TIMES)),
+        }
+    }
+
+    /// A text of at most so many characters; `Some(None)` for null.
+    ///
+    /// # Errors
+    /// 400 for anything else, naming the field.
+    pub fn short_text(&mut self, name: &str, most: usize) -> Result<Option<Option<String>>, Error> {
+        let text = self.nullable_text(name)?;
+        match text.as_ref().and_then(Option::as_ref) {
+            Some(long) if long.chars().count() > most => Err(bad(name, &format!("takes at most {most} characters"))),
+            _ => Ok(text),
+        }
+    }
+
     /// The object's own id, which may be sent along but not changed.
     ///
     /// # Errors
@@ -134,7 +172,11 @@ impl Fields {
     }
 }
 
-fn bad(name: &str, what: &str) -> Error {
+/// How times are written.
+pub const TIMES: &str = "takes a time as 2026-01-31 10:00:00 (UTC) or as RFC 3339 has it";
+
+/// The refusal of a field.
+pub fn bad(name: &str, what: &str) -> Error {
     Error::bad_request(format!("The field {name} {what}."))
 }
 

@@ -3,6 +3,8 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -65,6 +67,94 @@ impl Format {
     }
 }
 
+impl Format {
+    /// Answers with a list that comes in batches, `total` objects in all, and tells `on_rows` of each batch that went
+    /// out. A list that breaks off breaks the answer off: it is never silently short.
+    ///
+    /// # Errors
+    /// None yet: what fails later breaks the answer off.
+    pub fn stream<T, R, E>(
+        self,
+        batches: impl Stream<Item = Result<Vec<R>, E>> + 'static,
+        total: u64,
+        on_rows: impl FnMut(u64) + 'static,
+    ) -> Result<HttpResponse, Error>
+    where
+        T: Object + From<R> + 'static,
+        R: 'static,
+        E: std::error::Error + 'static,
+    {
+        let writing = Writing { batches: Box::pin(batches), format: self, left: total, begun: false, on_rows };
+        let pieces = futures_util::stream::try_unfold(Some(writing), |writing| async {
+            match writing {
+                Some(writing) => writing.next::<T>().await,
+                None => Ok(None),
+            }
+        });
+        let content_type = match self {
+            Self::Json => "application/json; charset=utf-8",
+            Self::Csv => "text/csv; charset=utf-8",
+        };
+        Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, content_type)).streaming(pieces))
+    }
+}
+
+/// A list that is being written.
+struct Writing<B, F> {
+    batches: B,
+    format: Format,
+    /// Objects that are still to come.
+    left: u64,
+    begun: bool,
+    on_rows: F,
+}
+
+impl<B, F, R, E> Writing<B, F>
+where
+    B: Stream<Item = Result<Vec<R>, E>> + Unpin,
+    F: FnMut(u64),
+    E: std::error::Error,
+{
+    /// The next piece, and the rest; `None` for the rest once all is written.
+    async fn next<T: Object + From<R>>(mut self) -> anyhow::Result<Option<(Bytes, Option<Self>)>> {
+        let batch = match self.batches.next().await {
+            Some(batch) => batch.map_err(|error| anyhow::anyhow!("the list broke off: {error}"))?,
+            None if self.left == 0 => return self.end::<T>(),
+            None => anyhow::bail!("the list broke off, {} before its end", self.left),
+        };
+        let count = batch.len() as u64;
+        self.left = self.left.saturating_sub(count);
+        let rows: Vec<T> = batch.into_iter().map(T::from).collect();
+        let piece = match self.format {
+            Format::Csv => to_csv_rows(&rows, !self.begun)?,
+            Format::Json => to_json_rows(&rows, !self.begun)?,
+        };
+        self.begun = true;
+        (self.on_rows)(count);
+        Ok(Some((piece.into(), Some(self))))
+    }
+
+    fn end<T: Object>(self) -> anyhow::Result<Option<(Bytes, Option<Self>)>> {
+        let piece = match (self.format, self.begun) {
+            (Format::Csv, true) => return Ok(None),
+            (Format::Csv, false) => to_csv::<T>(&[])?,
+            (Format::Json, true) => b"]".to_vec(),
+            (Format::Json, false) => b"[]".to_vec(),
+        };
+        Ok(Some((piece.into(), None)))
+    }
+}
+
+/// Objects of an array that goes on, behind its bracket or a comma.
+fn to_json_rows<T: Serialize>(rows: &[T], first: bool) -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(rows.len() * 128);
+    for (at, row) in rows.iter().enumerate() {
+        text.push(if first && at == 0 { b'[' } else { b',' });
+        serde_json::to_writer(&mut text, row)?;
+    }
+    Ok(text)
+}
+
 fn json<T: Serialize>(mut response: HttpResponseBuilder, value: &T) -> HttpResponse {
     response.insert_header((header::CONTENT_TYPE, "application/json; charset=utf-8")).json(value)
 }
@@ -78,8 +168,15 @@ fn csv<T: Object>(mut response: HttpResponseBuilder, objects: &[T]) -> Result<Ht
 }
 
 fn to_csv<T: Object>(objects: &[T]) -> anyhow::Result<Vec<u8>> {
+    to_csv_rows(objects, true)
+}
+
+/// Rows, behind the header if they are the first.
+fn to_csv_rows<T: Object>(objects: &[T], header: bool) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    writer.write_record(T::COLUMNS)?;
+    if header {
+        writer.write_record(T::COLUMNS)?;
+    }
     for object in objects {
         let value = serde_json::to_value(object)?;
         writer.write_record(T::COLUMNS.iter().map(|column| cell(value.get(column))))?;

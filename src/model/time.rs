@@ -56,6 +56,35 @@ pub fn format(at: Timestamp) -> String {
     format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year(), t.month(), t.day(), t.hour(), t.minute(), t.second())
 }
 
+/// The interface's form, for reading.
+const SHOWN: &str = "%Y-%m-%d %H:%M:%S";
+
+/// Its length: `strptime` would take fewer digits, too.
+const SHOWN_LENGTH: usize = 19;
+
+/// Reads a time as the interface shows it, or as RFC 3339 has it. A fraction of a second counts as the next whole one:
+/// what lies at or after it is then the same among whole seconds.
+#[must_use]
+pub fn parse(text: &str) -> Option<Timestamp> {
+    let shown = (text.len() == SHOWN_LENGTH)
+        .then(|| TimeZone::UTC.to_timestamp(DateTime::strptime(SHOWN, text).ok()?).ok())
+        .flatten();
+    let time = shown.or_else(|| rfc3339(text))?;
+    let whole = Timestamp::from_second(time.as_second()).ok()?;
+    if whole < time { whole.checked_add(jiff::SignedDuration::from_secs(1)).ok() } else { Some(whole) }
+}
+
+fn rfc3339(text: &str) -> Option<Timestamp> {
+    // In a query an offset's plus arrives as a space where it was not encoded.
+    let restored = match text.rsplit_once(' ') {
+        Some((time, offset)) if time.contains(['T', 't']) => format!("{time}+{offset}"),
+        _ => text.to_owned(),
+    };
+    // jiff reads more than RFC 3339 allows: date and time in full are asked for.
+    let full = restored.len() >= 20 && restored.as_bytes()[10..].iter().filter(|byte| **byte == b':').count() >= 2;
+    if full { restored.parse().ok() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +102,22 @@ mod tests {
         assert_eq!(format(Keep::Year.expiry(end)), "2027-01-31 10:00:00");
         assert_eq!(format(Keep::Week.expiry(end)), "2026-02-07 10:00:00");
         assert_eq!(format(Keep::Day.expiry(end)), "2026-02-01 10:00:00");
+    }
+
+    #[test]
+    fn times_are_read_as_shown_and_as_rfc_3339() {
+        for text in [
+            "2026-01-31 10:00:00",
+            "2026-01-31T10:00:00Z",
+            "2026-01-31T12:00:00+02:00",
+            "2026-01-31T12:00:00 02:00",
+            "2026-01-31T09:59:59.001Z",
+        ] {
+            assert_eq!(parse(text).map(format).as_deref(), Some("2026-01-31 10:00:00"), "{text}");
+        }
+        for text in ["", "2026-01-31", "2026-02-30 10:00:00", "2026-01-31 25:00:00", "now", "2026-01-31T10:00:00", "1"]
+        {
+            assert_eq!(parse(text), None, "{text}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! [`Store`] speaks intent, and says for each act what a crash leaves behind; nothing in it is SQLite's.
 
+mod campaigns;
 pub mod sqlite;
 mod users;
 
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::model::{Call, Outcome, Owner, Rid, State};
+pub use campaigns::{By, Campaign, CampaignChange, Campaigns, Count, Export, NewScan, OnRows, Scan, ScanFilter};
 pub use users::{Change, NewUser, Removal, User, Users};
 
 /// What the store could not do.

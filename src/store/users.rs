@@ -67,6 +67,8 @@ pub enum Removal {
     Unknown,
     /// It is the last administrator: nothing changed.
     LastAdministrator,
+    /// The user owns a campaign: nothing changed.
+    OwnsCampaign,
     /// Some of the user's background requests are gone, with these files to remove; call again.
     Partly(Vec<Leftover>),
     /// The user is gone, with the last of the background requests.

@@ -1,6 +1,7 @@
 //! The server as its callers see it: every test starts the real binary on data of its own.
 
 mod auth;
+mod campaigns;
 mod cli_users;
 mod common;
 mod config;

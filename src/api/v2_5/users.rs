@@ -161,6 +161,9 @@ impl From<accounts::Error> for Error {
             accounts::Error::LastAdministrator => {
                 Self::conflict("This is the last administrator; make another one first.")
             }
+            accounts::Error::OwnsCampaign => {
+                Self::conflict("This user owns a campaign; remove it or give it to another user first.")
+            }
             accounts::Error::Busy => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too many passwords are being hashed; try again.")
                     .retry_after(1)

@@ -1,6 +1,8 @@
 //! The store in one SQLite file: one writer thread with group commit, a few readers.
 
+mod campaigns;
 mod connection;
+mod long;
 mod readers;
 mod requests;
 mod users;
@@ -12,6 +14,7 @@ use rusqlite::Connection;
 
 use super::{Error, Result};
 pub use connection::Durability;
+use long::Long;
 use readers::Readers;
 use writer::{Lane, Writer};
 
@@ -23,6 +26,7 @@ const READERS: u32 = 2;
 pub struct Sqlite {
     writer: Writer,
     readers: Readers,
+    long: Long,
 }
 
 impl Sqlite {
@@ -32,7 +36,7 @@ impl Sqlite {
     /// A file that is no database, another program's, or from a newer version; one that cannot be read or written.
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         let connection = connection::open_for_writing(path, durability)?;
-        Ok(Self { writer: Writer::start(connection)?, readers: Readers::start(path, READERS)? })
+        Ok(Self { writer: Writer::start(connection)?, readers: Readers::start(path, READERS)?, long: Long::new(path) })
     }
 
     /// Runs `act`, for which a caller waits, in the writer's next transaction and answers after its commit. It may be
@@ -44,6 +48,11 @@ impl Sqlite {
     /// The same for the background work: behind whatever callers wait for, a little of it at a time.
     async fn work<T: Send + 'static>(&self, act: impl FnMut(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
         self.writer.run(Lane::Work, act).await
+    }
+
+    /// Runs a look that takes long, on a connection of its own.
+    async fn long<T: Send + 'static>(&self, look: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        self.long.run(look).await
     }
 
     /// Runs `look` on a reader.

@@ -71,6 +71,10 @@ impl Users for Sqlite {
             if user.is_admin && administrators_but(connection, id)? == 0 {
                 return Ok(Removal::LastAdministrator);
             }
+            let sql = "SELECT EXISTS (SELECT 1 FROM campaigns WHERE user_id = ?)";
+            if connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))? {
+                return Ok(Removal::OwnsCampaign);
+            }
             let gone = remove_requests(connection, &Owner::local(id), limit)?;
             if gone.len() == limit {
                 return Ok(Removal::Partly(gone));
