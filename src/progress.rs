@@ -51,6 +51,12 @@ struct Waiting {
     details: Vec<(String, String)>,
 }
 
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.progress.is_none() && self.details.is_empty()
+    }
+}
+
 /// Reports that are on their way to the store.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
@@ -113,7 +119,10 @@ impl Reports {
 impl Listener {
     /// Waits until there is something to take.
     pub async fn news(&self) {
-        self.0.news.notified().await;
+        // Looked at first: the notice of what is there may have been taken by a wait for much of it.
+        while self.0.lock().is_empty() {
+            self.0.news.notified().await;
+        }
     }
 
     /// Waits until there is so much that it should be taken at once.
@@ -156,6 +165,8 @@ impl FromRequest for Progress {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::clock;
 
@@ -172,6 +183,9 @@ mod tests {
         progress.set(1e9);
         assert_eq!(listener.take().progress, Some(10_000));
         assert!(!progress.cancelled());
+        progress.detail("x");
+        let taken = listener.much().now_or_never();
+        assert!(taken.is_none() && listener.news().now_or_never().is_some(), "a notice is lost");
         drop(listener);
         assert!(progress.cancelled());
     }
