@@ -115,7 +115,7 @@ impl Builder {
         let auth = Authenticator::new(users.clone()).map_err(|error| Error::new("auth", error))?;
         let auth = Arc::new(auth);
         let accounts = Arc::new(Accounts::new(users, media.clone(), clock.clone(), auth.clone()));
-        let administrator = first_administrator(&accounts).await?;
+        let administrator = ensure_administrator(&accounts).await?;
         let background = &config.background;
         let scheduler = Scheduler::new(Limits { queue: background.queue, per_user: background.per_user });
         let watchers = Watchers::default();
@@ -244,7 +244,10 @@ fn lock(database: &Path) -> Result<File, Error> {
 }
 
 /// Makes the first administrator where there is none, and says what the password is if it made one up.
-async fn first_administrator(accounts: &Accounts) -> Result<Option<Administrator>, Error> {
+///
+/// # Errors
+/// When the password of `BGRS_ADMIN_PASSWORD` cannot be one, or the users cannot be read or written.
+pub async fn ensure_administrator(accounts: &Accounts) -> Result<Option<Administrator>, Error> {
     let password = std::env::var("BGRS_ADMIN_PASSWORD").ok();
     let made = accounts.ensure_administrator(password).await;
     let made = made.map_err(|error| Error::new("BGRS_ADMIN_PASSWORD", error))?;
@@ -257,6 +260,18 @@ pub struct Administrator {
     pub login: String,
     /// The password, if it is a random one: nobody can read it again.
     pub password: Option<String>,
+}
+
+impl std::fmt::Display for Administrator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let login = &self.login;
+        match &self.password {
+            Some(password) => {
+                write!(f, "administrator {login} made; the password, shown only this once: {password}")
+            }
+            None => write!(f, "administrator {login} made, with the password of BGRS_ADMIN_PASSWORD"),
+        }
+    }
 }
 
 /// The hosted API's routes with what its handlers ask for.
@@ -415,14 +430,8 @@ fn http_server(config: &Config, sockets: Vec<Socket>, mount: Mount) -> Result<ac
 
 /// Says where it listens, and the one secret that is shown once, on standard output; the log is elsewhere.
 fn announce(bgrs: &Bgrs, addresses: &[String]) {
-    match bgrs.administrator() {
-        Some(Administrator { login, password: Some(password) }) => {
-            println!("administrator {login} made; the password, shown only this once: {password}");
-        }
-        Some(Administrator { login, password: None }) => {
-            println!("administrator {login} made, with the password of BGRS_ADMIN_PASSWORD");
-        }
-        None => {}
+    if let Some(administrator) = bgrs.administrator() {
+        println!("{administrator}");
     }
     for address in addresses {
         println!("listening on {address}");

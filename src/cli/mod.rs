@@ -1,6 +1,7 @@
-//! The command line: `serve`, `check`, `user`.
+//! The command line: `serve`, `check`, `sample`, `user`.
 
 mod check;
+mod sample;
 mod serve;
 mod user;
 
@@ -33,6 +34,8 @@ enum Command {
     Serve,
     /// Read the configuration and say what is wrong with it.
     Check,
+    /// Fill the database with plausible campaigns and scans, to try long calls on.
+    Sample(sample::Arguments),
     /// Manage the server's own users, also while it runs.
     #[command(subcommand)]
     User(user::Command),
@@ -74,6 +77,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
             check::run(&config);
             Ok(())
         }
+        Command::Sample(arguments) => block_on(sample::run(config, &arguments)),
         Command::User(command) => block_on(user::run(config, command)),
     }
 }

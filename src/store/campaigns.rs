@@ -141,6 +141,9 @@ pub trait Campaigns: Send + Sync {
     /// Stores a scan.
     async fn add_scan(&self, new: NewScan) -> Result<Scan>;
 
+    /// Stores many scans in one act.
+    async fn add_scans(&self, new: Vec<NewScan>) -> Result<()>;
+
     /// Up to `limit` scans with an id above `after`, by id.
     async fn scans(&self, filter: ScanFilter, after: i64, limit: usize) -> Result<Vec<Scan>>;
 

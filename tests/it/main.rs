@@ -17,6 +17,7 @@ mod passwords;
 mod recovery;
 mod result;
 mod result_range;
+mod sample;
 mod shutdown;
 mod submit;
 mod submit_query;

@@ -104,6 +104,19 @@ impl Campaigns for Sqlite {
         .await
     }
 
+    async fn add_scans(&self, new: Vec<NewScan>) -> Result<()> {
+        self.work(move |connection| {
+            let sql = "INSERT INTO scans (campaign_id, dt, device, country, matched) VALUES (?, ?, ?, ?, ?)";
+            let mut statement = connection.prepare_cached(sql)?;
+            for scan in &new {
+                let dt = time::format(scan.dt);
+                statement.execute(params![scan.campaign_id, dt, scan.device, scan.country, scan.matched])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn scans(&self, filter: ScanFilter, after: i64, limit: usize) -> Result<Vec<Scan>> {
         self.read(move |connection| {
             let (condition, mut values) = condition(&filter);
