@@ -34,7 +34,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const STATEMENTS: usize = 64;
 
 /// KiB of page cache of the writer.
-const WRITER_CACHE: i64 = 4096;
+const WRITER_CACHE: i64 = 2048;
 
 /// Opens the database for the writer; makes or migrates it.
 pub fn open_for_writing(path: &Path, durability: Durability) -> Result<Connection> {
