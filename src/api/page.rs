@@ -42,8 +42,17 @@ impl Page {
     }
 }
 
+impl Page {
+    /// Cuts a list that was read with one more than asked for, and links to the next page where there is one.
+    pub fn cut<T>(self, req: &HttpRequest, rows: &mut Vec<T>, id: impl Fn(&T) -> i64) -> Option<String> {
+        let more = rows.len() > self.limit;
+        rows.truncate(self.limit);
+        rows.last().filter(|_| more).map(|last| next(req, id(last)))
+    }
+}
+
 /// The link to the page after `last`, with everything else as it was asked.
-pub fn next(req: &HttpRequest, last: i64) -> String {
+fn next(req: &HttpRequest, last: i64) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(parameters(req.query_string()).filter(|(name, _)| name != "after"));
     query.append_pair("after", &last.to_string());

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::accounts::{self, Accounts};
 use crate::api::fields::{self, Fields};
 use crate::api::format::{Format, Object};
-use crate::api::page::{self, Page};
+use crate::api::page::Page;
 use crate::clock::Clock;
 use crate::http::{Error, resource};
 use crate::model::Caller;
@@ -69,9 +69,7 @@ async fn list(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResp
     let owner = (!caller.is_admin).then_some(caller.user_id);
     // One more than asked for tells whether there is a next page.
     let mut campaigns = store.campaigns(owner, page.after, page.limit + 1).await?;
-    let more = campaigns.len() > page.limit;
-    campaigns.truncate(page.limit);
-    let next = campaigns.last().filter(|_| more).map(|last| page::next(&req, last.id));
+    let next = page.cut(&req, &mut campaigns, |one| one.id);
     let shown: Vec<Shown> = campaigns.into_iter().map(Shown::from).collect();
     format.list(&shown, next)
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::campaigns::{id_of, visible};
 use crate::api::fields::{self, Fields, TIMES};
 use crate::api::format::{Format, Object};
-use crate::api::page::{self, Page, parameters};
+use crate::api::page::{Page, parameters};
 use crate::clock::Clock;
 use crate::http::{Error, resource};
 use crate::model::{Caller, time};
@@ -88,9 +88,7 @@ async fn list(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResp
     let (format, page) = (Format::of(&req)?, Page::of(&req)?);
     let filter = filter(&req, &caller, &store).await?;
     let mut scans = store.scans(filter, page.after, page.limit + 1).await?;
-    let more = scans.len() > page.limit;
-    scans.truncate(page.limit);
-    let next = scans.last().filter(|_| more).map(|last| page::next(&req, last.id));
+    let next = page.cut(&req, &mut scans, |one| one.id);
     let shown: Vec<Shown> = scans.into_iter().map(Shown::from).collect();
     format.list(&shown, next)
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::accounts::{self, Accounts, Draft};
 use crate::api::fields::Fields;
 use crate::api::format::{Format, Object};
-use crate::api::page::{self, Page};
+use crate::api::page::Page;
 use crate::http::{Error, resource};
 use crate::model::Caller;
 use crate::store::{Change, User};
@@ -69,9 +69,7 @@ async fn list(req: HttpRequest, caller: Caller, accounts: web::Data<Accounts>) -
         vec![accounts.get(caller.user_id).await?]
     };
     users.retain(|user| user.id > page.after);
-    let more = users.len() > page.limit;
-    users.truncate(page.limit);
-    let next = users.last().filter(|_| more).map(|last| page::next(&req, last.id));
+    let next = page.cut(&req, &mut users, |one| one.id);
     let shown: Vec<Shown> = users.into_iter().map(Shown::from).collect();
     format.list(&shown, next)
 }
