@@ -1,6 +1,7 @@
 //! The command line: `serve`, `check`, `sample`, `user`.
 
 mod check;
+mod logs;
 mod sample;
 mod serve;
 mod user;
