@@ -61,7 +61,7 @@ CREATE INDEX scans_of_time ON scans (campaign_id, dt);      -- spans of time
 CREATE TABLE bgrs (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     rid          TEXT NOT NULL UNIQUE CHECK (length(rid) = 32),
-    status_id    INTEGER NOT NULL DEFAULT 1 REFERENCES bgrs_status,
+    status_id    INTEGER NOT NULL DEFAULT 1 CHECK (status_id BETWEEN 1 AND 6),  -- see bgrs_status
     progress     INTEGER NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 10000),  -- hundredths of a percent
     attempts     INTEGER NOT NULL DEFAULT 0,    -- how often a worker took it; also the fence of its claims
 
@@ -94,15 +94,16 @@ CREATE TABLE bgrs (
 
     CHECK ((status_id = 2) = (lease_dt IS NOT NULL)),
     CHECK (status_id = 1 OR status_id = 6 OR attempts > 0),
-    CHECK ((status_id IN (4, 5, 6)) = (finished_dt IS NOT NULL)),
+    CHECK ((status_id >= 4) = (finished_dt IS NOT NULL)),
     CHECK ((finished_dt IS NULL) = (expires_dt IS NULL)),
     CHECK ((status_id = 4) = (status IS NOT NULL)),
     CHECK ((status_id = 5) = (failure IS NOT NULL)),
     CHECK (result IS NULL OR (status_id = 4 AND size > 0 AND etag IS NOT NULL))
 ) STRICT;
 
--- Few and mostly partial indexes: what has ended costs no more than its place in time.
-CREATE INDEX bgrs_unended ON bgrs (source, user_id, status_id, id) WHERE status_id IN (1, 2, 3);
+-- Few and mostly partial indexes: what has ended costs no more than its place in time. Conditions here and in the CHECKs
+-- are comparisons, not lists: for each list SQLite builds a table in memory, at every write.
+CREATE INDEX bgrs_unended ON bgrs (source, user_id, status_id, id) WHERE finished_dt IS NULL;
 CREATE INDEX bgrs_expiry ON bgrs (expires_dt) WHERE expires_dt IS NOT NULL;
 
 -- The log of each background request, oldest first by id.

@@ -140,7 +140,6 @@ impl Builder {
             store: store.clone(),
             media: media.clone(),
             dispatch: Arc::new(dispatch),
-            auth: auth.clone(),
             clock: clock.clone(),
             watchers: watchers.clone(),
             settler: settler.clone(),

@@ -1,8 +1,10 @@
 //! What every store must do, as plain functions over the traits; run on SQLite in a folder of its own.
 
-use bgrs::model::{Answer, Call, Failure, Headers, Outcome, Owner, Rid, State, StoredResult, time::Keep};
+use std::sync::Arc;
+
+use bgrs::model::{Answer, Call, Caller, Failure, Headers, Outcome, Owner, Rid, State, StoredResult, time::Keep};
 use bgrs::store::sqlite::{Durability, Sqlite};
-use bgrs::store::{Change, Claimed, Ending, Error, Lapsed, NewRequest, NewUser, Removal, Rescued, Store, Users};
+use bgrs::store::{Change, Claimed, Ending, Error, Known, Lapsed, NewRequest, NewUser, Removal, Rescued, Store, Users};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
@@ -17,7 +19,7 @@ fn later(seconds: i64) -> Timestamp {
 fn request(method: &str, owner: i64) -> NewRequest {
     let headers: Headers = [("accept", "*/*")].into_iter().collect();
     let call = Call { method: method.to_owned(), name: "/a?bgrs=yes".to_owned(), headers, body: None };
-    NewRequest { rid: Rid::generate(now()).unwrap(), owner: Owner::local(owner), call, created: now() }
+    NewRequest { rid: Rid::generate(now()).unwrap(), owner: Owner::local(owner), vouched: None, call, created: now() }
 }
 
 async fn claimed(store: &dyn Store, method: &str) -> Claimed {
@@ -241,6 +243,24 @@ async fn the_last_administrator_stays_one(users: &dyn Users) {
     assert!(matches!(users.change(9, demote()).await, Ok(None)));
 }
 
+async fn who_is_no_longer_as_remembered_stores_nothing(store: &(impl Store + Users)) {
+    let kim = store.add(user("kim", false)).await.unwrap();
+    let vouched = || NewRequest { vouched: Some(Arc::new(Known::from(&kim))), ..request("GET", kim.id) };
+    assert!(store.insert(vouched()).await.unwrap());
+    let claimed = store.claim(&Owner::local(kim.id), now(), later(60)).await.unwrap().unwrap();
+    assert_eq!(claimed.caller, Some(Caller { user_id: kim.id, is_admin: false }));
+
+    let password = Change { password: Some("another".to_owned()), ..Change::default() };
+    store.change(kim.id, password).await.unwrap();
+    let refused = vouched();
+    assert!(!store.insert(refused.clone()).await.unwrap());
+    assert_eq!(store.get(refused.rid).await.unwrap(), None);
+
+    store.remove(kim.id, 10).await.unwrap();
+    assert!(!store.insert(vouched()).await.unwrap());
+    assert!(store.unended().await.unwrap().is_empty());
+}
+
 /// Runs each of these on a store of its own.
 macro_rules! on_sqlite {
     ($($behaviour:ident),* $(,)?) => {
@@ -275,4 +295,5 @@ on_sqlite!(
     a_lost_result_makes_its_request_a_failed_one,
     logins_are_unique_and_ids_never_used_again,
     the_last_administrator_stays_one,
+    who_is_no_longer_as_remembered_stores_nothing,
 );

@@ -83,7 +83,7 @@ impl Home {
         let database = self.database()?;
         let limit = Instant::now() + Duration::from_secs(900);
         loop {
-            let waiting = "SELECT EXISTS (SELECT 1 FROM bgrs WHERE status_id IN (1, 2, 3))";
+            let waiting = "SELECT EXISTS (SELECT 1 FROM bgrs WHERE finished_dt IS NULL)";
             if !database.query_row(waiting, [], |row| row.get(0))? {
                 break;
             }

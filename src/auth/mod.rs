@@ -13,8 +13,8 @@ use lru::LruCache;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::model::{Caller, Owner};
-use crate::store::{self, User, Users};
+use crate::model::Caller;
+use crate::store::{self, Known, User, Users};
 use basic::Credentials;
 use throttle::Throttle;
 
@@ -54,9 +54,9 @@ pub enum Error {
 pub struct Authenticator {
     users: Arc<dyn Users>,
     throttle: Throttle,
-    /// Keyed hashes of what was verified: of login, password and the user's hash together. A changed password or a
-    /// removed user, by whatever process, makes them match nothing any more.
-    remembered: Mutex<LruCache<[u8; 32], ()>>,
+    /// By keyed hashes of login and password: the users as they were when the two were verified. It counts only while
+    /// the user's row says the same: a changed password or a removed user, by whatever process, ends it at once.
+    remembered: Mutex<LruCache<[u8; 32], Arc<Known>>>,
     key: Zeroizing<[u8; 32]>,
     /// What an unknown login's password is compared with, so that it takes as long as a known one's.
     decoy: tokio::sync::OnceCell<String>,
@@ -96,20 +96,18 @@ impl Authenticator {
         // Looked up each time: what any process changes about the user counts at once.
         let user = self.users.find(&credentials.login).await?;
         if let Some(user) = &user
-            && self.remembers(&self.trace(&credentials, user))
+            && self.remembers(&self.trace(&credentials), user)
         {
             return Ok(caller(user));
         }
         self.check(credentials, user, address).await
     }
 
-    /// The caller in whose name an owner's request runs; `None` once the user is gone.
-    ///
-    /// # Errors
-    /// When the users cannot be read.
-    pub async fn caller(&self, owner: &Owner) -> store::Result<Option<Caller>> {
-        let Some(id) = owner.local_id() else { return Ok(None) };
-        Ok(self.users.user(id).await?.as_ref().map(caller))
+    /// The caller as remembered, without a look at the user's row. Whoever acts on it must make the act itself look
+    /// whether the row still says so.
+    pub fn recall<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Option<Arc<Known>> {
+        let credentials = basic::parse(values).ok()?;
+        self.lock().get(&self.trace(&credentials)).cloned()
     }
 
     /// Hashes a new password.
@@ -132,9 +130,9 @@ impl Authenticator {
     ) -> Result<Caller, Error> {
         let tries = self.throttle.tries(&credentials.login, address);
         let mut wrong = tries.lock().await;
-        let trace = user.as_ref().map(|user| self.trace(&credentials, user));
-        if let (Some(user), Some(trace)) = (&user, &trace)
-            && self.remembers(trace)
+        let trace = self.trace(&credentials);
+        if let Some(user) = &user
+            && self.remembers(&trace, user)
         {
             return Ok(caller(user));
         }
@@ -145,9 +143,9 @@ impl Authenticator {
         };
         let password = credentials.password;
         let right = self.off_thread(move || password::verify(&password, &hash)).await?;
-        match (user, trace) {
-            (Some(user), Some(trace)) if right => {
-                self.lock().put(trace, ());
+        match user {
+            Some(user) if right => {
+                self.lock().put(trace, Arc::new(Known::from(&user)));
                 Ok(caller(&user))
             }
             _ => {
@@ -175,20 +173,20 @@ impl Authenticator {
         done.await.map_err(|_| Error::Busy)
     }
 
-    /// What is remembered of verified credentials.
-    fn trace(&self, credentials: &Credentials, user: &User) -> [u8; 32] {
+    /// Under what verified credentials are remembered; they cannot be read from it.
+    fn trace(&self, credentials: &Credentials) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        for part in [&credentials.login, &*credentials.password, &user.password] {
+        for part in [&credentials.login, &*credentials.password] {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
         *hasher.finalize().as_bytes()
     }
 
-    fn remembers(&self, trace: &[u8; 32]) -> bool {
-        self.lock().get(trace).is_some()
+    fn remembers(&self, trace: &[u8; 32], user: &User) -> bool {
+        self.lock().get(trace).is_some_and(|known| known.is(user))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], ()>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Arc<Known>>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,7 +17,7 @@ use crate::failpoint::{self, Place};
 use crate::media::{File, Sink};
 use crate::model::{Call, Caller, Rid};
 use crate::scheduler::{Refusal, Reservation};
-use crate::store::NewRequest;
+use crate::store::{Known, NewRequest};
 
 /// Bounds of what comes from the network.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +37,43 @@ type Spooled = Option<Box<dyn Sink>>;
 pub async fn submit(
     shared: &Arc<Shared>,
     req: &mut ServiceRequest,
-    caller: Caller,
+    caller: &Caller,
     name: String,
 ) -> Result<HttpResponse, Error> {
+    let (new, place) = begin(shared, req, caller, name)?;
+    let body = spool(shared, new.rid, req).await?;
+    let rid = new.rid;
+    let call = Call { body: body.as_ref().map(|sink| sink.written()), ..new.call };
+    keep(shared, NewRequest { call, ..new }, body, place).await?;
+    Ok(accepted(rid))
+}
+
+/// Accepts a call without a body of a caller who is only remembered; `None`, and nothing left, where that fails.
+pub async fn submit_remembered(
+    shared: &Arc<Shared>,
+    req: &ServiceRequest,
+    known: Arc<Known>,
+    name: String,
+) -> Option<HttpResponse> {
+    let (new, place) = begin(shared, req, &known.caller(), name).ok()?;
+    let rid = new.rid;
+    let kept = keep(shared, NewRequest { vouched: Some(known), ..new }, None, place).await;
+    matches!(kept, Ok(true)).then(|| accepted(rid))
+}
+
+/// Whether a call may have a body.
+pub fn has_body(req: &ServiceRequest) -> bool {
+    let headers = req.headers();
+    headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// A place in the queue, and the request as far as it is known without its body.
+fn begin(
+    shared: &Shared,
+    req: &ServiceRequest,
+    caller: &Caller,
+    name: String,
+) -> Result<(NewRequest, Reservation), Error> {
     let place = shared.scheduler.reserve(caller.owner()).map_err(refused)?;
     if shared.media.is_full() {
         return Err(Error::no_space());
@@ -49,37 +83,35 @@ pub async fn submit(
         log::error!("no random numbers: {error}");
         Error::internal()
     })?;
-    let body = spool(shared, rid, req).await?;
-    let call = Call {
-        method: req.method().to_string(),
-        name,
-        headers: headers::of_call(req.headers()),
-        body: body.as_ref().map(|sink| sink.written()),
-    };
-    let new = NewRequest { rid, owner: caller.owner(), call, created: now };
-    // A client that hangs up drops this future: what must not be torn runs in a task of its own.
-    let stored = actix_web::rt::spawn(store(shared.clone(), new, body, place));
-    stored.await.map_err(|_| Error::internal())??;
-    Ok(accepted(rid))
+    let (method, headers) = (req.method().to_string(), headers::of_call(req.headers()));
+    let call = Call { method, name, headers, body: None };
+    Ok((NewRequest { rid, owner: caller.owner(), vouched: None, call, created: now }, place))
 }
 
-/// Body durable, row committed, workers woken, in that order.
-async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<(), Error> {
+/// Keeps a request, in a task of its own: a client that hangs up drops the caller's future, and nothing may be torn.
+async fn keep(shared: &Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<bool, Error> {
+    let stored = actix_web::rt::spawn(store(shared.clone(), new, body, place));
+    stored.await.map_err(|_| Error::internal())?
+}
+
+/// Body durable, row committed, workers woken, in that order; `false` where the row was refused.
+async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<bool, Error> {
     let rid = new.rid;
     let has_body = body.is_some();
     if let Some(sink) = body {
         sink.commit(File::Body(rid)).await?;
     }
     failpoint::reach(Place::BeforeInsert);
-    if let Err(error) = shared.store.insert(new).await {
+    let inserted = shared.store.insert(new).await;
+    if !matches!(inserted, Ok(true)) {
         if has_body && let Err(error) = shared.media.remove(File::Body(rid)).await {
             log::warn!("a body is left over for the sweep: {error}");
         }
-        return Err(error.into());
+        return Ok(inserted?);
     }
     failpoint::reach(Place::AfterInsert);
     place.commit();
-    Ok(())
+    Ok(true)
 }
 
 /// Streams the body to the disk; no bytes, no file.

@@ -7,13 +7,14 @@ pub mod sqlite;
 mod users;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::model::{Call, Outcome, Owner, Rid, State};
+use crate::model::{Call, Caller, Outcome, Owner, Rid, State};
 pub use campaigns::{By, Campaign, CampaignChange, Campaigns, Count, Export, NewScan, OnRows, Scan, ScanFilter};
-pub use users::{Change, NewUser, Removal, User, Users};
+pub use users::{Change, Known, NewUser, Removal, User, Users};
 
 /// What the store could not do.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,6 +51,8 @@ pub struct NewRequest {
     pub rid: Rid,
     /// Whose it is.
     pub owner: Owner,
+    /// Where the caller was only remembered: as whom. The act itself looks whether that still holds.
+    pub vouched: Option<Arc<Known>>,
     /// The captured call; its body, if any, is durable already.
     pub call: Call,
     /// When it was accepted.
@@ -74,6 +77,8 @@ pub struct Claimed {
     pub claim: Claim,
     /// Whose it is.
     pub owner: Owner,
+    /// The owner as a caller, if still one of the server's own users.
+    pub caller: Option<Caller>,
     /// The call to make.
     pub call: Call,
 }
@@ -182,8 +187,9 @@ pub struct Unended {
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Queues a request. When it returns, the row survives a kill (and with full durability a power cut). A crash
-    /// before leaves a body without a row, which the sweep removes. Returns the row's id.
-    async fn insert(&self, new: NewRequest) -> Result<i64>;
+    /// before leaves a body without a row, which the sweep removes. `false`, and nothing stored, where the user is no
+    /// longer as the request vouches.
+    async fn insert(&self, new: NewRequest) -> Result<bool>;
 
     /// Gives the owner's oldest waiting request to a worker until `lease`. A crash after it leaves a running row,
     /// which [`Store::rescue`] finds.

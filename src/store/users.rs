@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Leftover, Result};
+use crate::model::Caller;
 
 /// A user. Not `Debug`: the hash must not slip into a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,6 +27,48 @@ pub struct User {
     pub is_admin: bool,
     /// When the user was made, as the interface shows it.
     pub created: String,
+}
+
+/// What is remembered of a user whose password was right; it vouches for the user's submissions.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The user.
+    pub id: i64,
+    /// As it was then, here and below.
+    pub login: String,
+    /// The hash.
+    pub password: String,
+    /// Whether the user was an administrator.
+    pub is_admin: bool,
+}
+
+impl Known {
+    /// Whether the user is still as remembered.
+    #[must_use]
+    pub fn is(&self, user: &User) -> bool {
+        (self.id, self.is_admin) == (user.id, user.is_admin)
+            && self.login == user.login
+            && self.password == user.password
+    }
+
+    /// The user as a caller.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        Caller { user_id: self.id, is_admin: self.is_admin }
+    }
+}
+
+impl From<&User> for Known {
+    fn from(user: &User) -> Self {
+        Self { id: user.id, login: user.login.clone(), password: user.password.clone(), is_admin: user.is_admin }
+    }
+}
+
+/// Without the hash: it must not slip into a log.
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A user to be made.

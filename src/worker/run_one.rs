@@ -8,7 +8,6 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::lease::Leases;
 use super::settle::Settler;
-use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::dispatch::{self, Dispatch, Replay, Response};
 use crate::failpoint::{self, Place};
@@ -45,8 +44,6 @@ pub struct Runner {
     pub media: Arc<dyn Media>,
     /// The API.
     pub dispatch: Arc<dyn Dispatch>,
-    /// Who the owners are.
-    pub auth: Arc<Authenticator>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Who waits for ends.
@@ -147,8 +144,7 @@ impl Runner {
 
     async fn answer(&self, claimed: Claimed, progress: Progress) -> Result<Answer, Failure> {
         let rid = claimed.claim.rid;
-        let caller = self.auth.caller(&claimed.owner).await.map_err(|error| unexpected(&error))?;
-        let caller = caller.ok_or_else(|| Failure::no_answer("its user is gone"))?;
+        let caller = claimed.caller.ok_or_else(|| Failure::no_answer("its user is gone"))?;
         let body = match claimed.call.body {
             Some(_) => {
                 let body = self.media.read_body(rid).await.map_err(|error| unreadable(&error))?;
@@ -267,11 +263,6 @@ fn log_end(claim: store::Claim, outcome: &Outcome, begun: Instant) {
 
 fn unanswered(error: &dispatch::Error) -> Failure {
     Failure::no_answer(error.to_string())
-}
-
-fn unexpected(error: &store::Error) -> Failure {
-    log::error!("{error}");
-    Failure::no_answer("the server's database failed; its log says why")
 }
 
 fn unreadable(error: &media::Error) -> Failure {

@@ -171,6 +171,20 @@ fn a_changed_password_makes_the_old_one_worthless_at_once() {
 }
 
 #[test]
+fn a_submission_with_a_password_that_was_right_a_moment_ago_is_refused_and_leaves_nothing() {
+    let server = TestServer::start();
+    let kim = server.add_user("kim", "first");
+    let submit = |password| server.call("GET", "/users/me?bgrs=yes").auth("kim", password).send();
+    submit("first").expect(202);
+    server.run(&["user", "passwd", "kim"], "second\n").expect(0);
+    assert_challenged(&submit("first"));
+    submit("second").expect(202);
+    server.put(&format!("/users/{kim}"), &json!({ "password": "third" })).expect(200);
+    assert_challenged(&submit("second"));
+    assert_eq!(server.rows(), 2);
+}
+
+#[test]
 fn a_removed_user_is_nobody_at_once() {
     let server = TestServer::start();
     let kim = server.add_user("kim", "password of kim");

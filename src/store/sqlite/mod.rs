@@ -3,8 +3,10 @@
 mod campaigns;
 mod connection;
 mod long;
+mod queue;
 mod readers;
 mod requests;
+mod rows;
 mod users;
 mod writer;
 

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::Sqlite;
-use super::requests::read_leftover;
-use crate::model::{Owner, time};
-use crate::store::{Change, Error, Leftover, NewUser, Removal, Result, User, Users};
+use super::rows::read_leftover;
+use crate::model::{Caller, Owner, time};
+use crate::store::{Change, Error, Known, Leftover, NewUser, Removal, Result, User, Users};
 
 const COLUMNS: &str = "id, login, password, display_name, first_name, last_name, email, is_admin, created_dt";
 
@@ -89,6 +89,21 @@ impl Users for Sqlite {
 fn get(connection: &Connection, id: i64) -> Result<Option<User>> {
     let sql = format!("SELECT {COLUMNS} FROM users WHERE id = ?");
     Ok(connection.prepare_cached(&sql)?.query_row([id], read_user).optional()?)
+}
+
+/// Whether the user is as remembered.
+pub fn is_still(connection: &Connection, known: &Known) -> Result<bool> {
+    let sql = "SELECT 1 FROM users WHERE id = ? AND login = ? AND password = ? AND is_admin = ?";
+    let values = params![known.id, known.login, known.password, known.is_admin];
+    Ok(connection.prepare_cached(sql)?.exists(values)?)
+}
+
+/// The owner as a caller, if one of the server's own users.
+pub fn caller(connection: &Connection, owner: &Owner) -> Result<Option<Caller>> {
+    let Some(user_id) = owner.local_id() else { return Ok(None) };
+    let mut statement = connection.prepare_cached("SELECT is_admin FROM users WHERE id = ?")?;
+    let is_admin = statement.query_row([user_id], |row| row.get(0)).optional()?;
+    Ok(is_admin.map(|is_admin| Caller { user_id, is_admin }))
 }
 
 fn add(connection: &Connection, new: &NewUser) -> Result<User> {

@@ -1,0 +1,176 @@
+//! The queue's acts: what the writer does in a transaction for a request that is stored, claimed, ended or rescued.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::rows::{add_detail, read_call, read_rid};
+use super::users::{caller, is_still};
+use crate::model::{Answer, Call, Failure, Outcome, Owner, State, time};
+use crate::store::{Claim, Claimed, Ending, Lapsed, NewRequest, Rescued, Result};
+
+pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
+    if let Some(known) = &new.vouched
+        && !is_still(connection, known)?
+    {
+        return Ok(false);
+    }
+    let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, created_dt)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let call = &new.call;
+    connection.prepare_cached(sql)?.execute(params![
+        new.rid.to_string(),
+        new.owner.source,
+        new.owner.id,
+        call.method,
+        call.name,
+        call.headers.to_json(),
+        call.body.map(|length| length as i64),
+        time::format(new.created),
+    ])?;
+    Ok(true)
+}
+
+pub fn claim(connection: &Connection, owner: &Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>> {
+    let queued = oldest(connection, owner, State::Queued)?;
+    let retrying = oldest(connection, owner, State::Retrying)?;
+    let Some((mut claim, call)) = [queued, retrying].into_iter().flatten().min_by_key(|(claim, _)| claim.id) else {
+        return Ok(None);
+    };
+    claim.attempt += 1;
+    // Not one statement with RETURNING: that one makes a temporary table each time.
+    let sql = "UPDATE bgrs SET status_id = 2, attempts = ?, started_dt = ?, lease_dt = ? WHERE id = ?";
+    let values = params![claim.attempt, time::format(now), time::format(lease), claim.id];
+    connection.prepare_cached(sql)?.execute(values)?;
+    Ok(Some(Claimed { claim, owner: owner.clone(), caller: caller(connection, owner)?, call }))
+}
+
+/// The owner's oldest request in a waiting state, with the number of its last attempt.
+fn oldest(connection: &Connection, owner: &Owner, state: State) -> Result<Option<(Claim, Call)>> {
+    // SQLite takes a partial index only where the query repeats its condition; INDEXED BY makes a slip an error and not
+    // a walk through the whole table.
+    let sql = "SELECT id, rid, attempts, method, name, headers, body FROM bgrs INDEXED BY bgrs_unended
+               WHERE finished_dt IS NULL AND source = ? AND user_id = ? AND status_id = ? ORDER BY id LIMIT 1";
+    let found = connection.prepare_cached(sql)?.query_row(params![owner.source, owner.id, state.id()], |row| {
+        Ok((Claim { id: row.get(0)?, rid: read_rid(row, 1)?, attempt: row.get(2)? }, read_call(row, 3)?))
+    });
+    Ok(found.optional()?)
+}
+
+pub fn heartbeat(connection: &Connection, claims: &[Claim], lease: Timestamp) -> Result<Vec<Claim>> {
+    let lease = time::format(lease);
+    let sql = "UPDATE bgrs SET lease_dt = ? WHERE id = ? AND attempts = ? AND status_id = 2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut lost = Vec::new();
+    for claim in claims {
+        if statement.execute(params![lease, claim.id, claim.attempt])? == 0 {
+            lost.push(*claim);
+        }
+    }
+    Ok(lost)
+}
+
+pub fn finish(connection: &Connection, claim: Claim, ending: &Ending) -> Result<bool> {
+    let held = match &ending.outcome {
+        Outcome::Finished(answer) => finish_with(connection, claim, ending, answer)?,
+        Outcome::Failed(failure) => fail(connection, claim, ending, failure)?,
+    };
+    if held {
+        let detail = match &ending.outcome {
+            Outcome::Finished(_) => "done",
+            Outcome::Failed(failure) => &failure.detail,
+        };
+        add_detail(connection, claim.id, &time::format(ending.at), detail)?;
+    }
+    Ok(held)
+}
+
+fn finish_with(connection: &Connection, claim: Claim, ending: &Ending, answer: &Answer) -> Result<bool> {
+    let sql = "UPDATE bgrs SET status_id = 4, progress = 10000, lease_dt = NULL, finished_dt = ?, expires_dt = ?,
+                   status = ?, content_type = ?, head = ?, result = ?, size = ?, etag = ?
+               WHERE id = ? AND attempts = ? AND status_id = 2";
+    let result = answer.result.as_ref();
+    let content_type = answer.headers.get("content-type").filter(|_| result.is_some());
+    let changed = connection.prepare_cached(sql)?.execute(params![
+        time::format(ending.at),
+        time::format(ending.expires),
+        answer.status,
+        content_type.map(String::from_utf8_lossy),
+        answer.headers.to_json(),
+        result.map(|file| &file.name),
+        result.map(|file| file.size as i64),
+        result.map(|file| &file.etag),
+        claim.id,
+        claim.attempt,
+    ])?;
+    if let Some(bytes) = answer.copy.as_ref().filter(|_| changed > 0) {
+        let sql = "INSERT INTO bgrs_copies (bgrs_id, bytes) VALUES (?, ?)";
+        connection.prepare_cached(sql)?.execute(params![claim.id, &**bytes])?;
+    }
+    Ok(changed > 0)
+}
+
+fn fail(connection: &Connection, claim: Claim, ending: &Ending, failure: &Failure) -> Result<bool> {
+    let sql = "UPDATE bgrs SET status_id = 5, lease_dt = NULL, finished_dt = ?, expires_dt = ?, failure = ?
+               WHERE id = ? AND attempts = ? AND status_id = 2";
+    let changed = connection.prepare_cached(sql)?.execute(params![
+        time::format(ending.at),
+        time::format(ending.expires),
+        failure.kind.status(),
+        claim.id,
+        claim.attempt,
+    ])?;
+    Ok(changed > 0)
+}
+
+pub fn requeue(connection: &Connection, claim: Claim) -> Result<bool> {
+    let sql = "UPDATE bgrs SET status_id = 1, lease_dt = NULL WHERE id = ? AND attempts = ? AND status_id = 2";
+    Ok(connection.prepare_cached(sql)?.execute(params![claim.id, claim.attempt])? > 0)
+}
+
+pub fn rescue(
+    connection: &Connection,
+    lapsed: Lapsed,
+    attempts: i64,
+    now: Timestamp,
+    expires: Timestamp,
+    limit: usize,
+) -> Result<Vec<Rescued>> {
+    // A lease's text sorts as its time does; ':' sorts behind every digit.
+    let before = match lapsed {
+        Lapsed::All => ":".to_owned(),
+        Lapsed::Before(moment) => time::format(moment),
+    };
+    let sql = "SELECT id, rid, attempts, source, user_id, method, name, headers, body FROM bgrs
+               INDEXED BY bgrs_unended WHERE finished_dt IS NULL AND status_id = 2 AND lease_dt < ?
+               ORDER BY id LIMIT ?";
+    let lost: Vec<(Claim, Owner, Call)> = connection
+        .prepare_cached(sql)?
+        .query_map(params![before, limit as i64], |row| {
+            let claim = Claim { id: row.get(0)?, rid: read_rid(row, 1)?, attempt: row.get(2)? };
+            Ok((claim, Owner { source: row.get(3)?, id: row.get(4)? }, read_call(row, 5)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    lost.into_iter().map(|lost| rescue_one(connection, lost, attempts, now, expires)).collect()
+}
+
+fn rescue_one(
+    connection: &Connection,
+    (claim, owner, call): (Claim, Owner, Call),
+    attempts: i64,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Result<Rescued> {
+    let failure = if !call.is_repeatable() {
+        Failure::interrupted(&call.method)
+    } else if claim.attempt >= attempts {
+        Failure::no_answer(format!("interrupted by a restart; given up after {} attempts", claim.attempt))
+    } else {
+        requeue(connection, claim)?;
+        let detail = format!("interrupted by a restart in attempt {}; queued again", claim.attempt);
+        add_detail(connection, claim.id, &time::format(now), &detail)?;
+        return Ok(Rescued::Requeued(claim.rid, owner));
+    };
+    let ending = Ending { outcome: Outcome::Failed(failure), at: now, expires };
+    finish(connection, claim, &ending)?;
+    Ok(Rescued::Failed(claim.rid))
+}
