@@ -1,8 +1,8 @@
 //! Who comes first when the processors are busy: what accepts and answers, before what works in the background.
 
-/// The niceness of threads that work in the background: they get a third of what the others get, never nothing.
+/// The niceness of threads that work in the background: they get a tenth of what the others get, never nothing.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 5;
+const NICE: i32 = 10;
 
 /// Lowers the priority of the current thread.
 #[cfg(target_os = "linux")]

@@ -36,6 +36,9 @@ const STATEMENTS: usize = 64;
 /// KiB of page cache of the writer.
 const WRITER_CACHE: i64 = 2048;
 
+/// Pages of 4 KiB in the WAL at which they are copied into the database. Each copy costs two syncs.
+const CHECKPOINT: &str = "4000";
+
 /// Opens the database for the writer; makes or migrates it.
 pub fn open_for_writing(path: &Path, durability: Durability) -> Result<Connection> {
     if rusqlite::version_number() < OLDEST_SQLITE {
@@ -54,6 +57,7 @@ pub fn open_for_writing(path: &Path, durability: Durability) -> Result<Connectio
     set(&connection, "temp_store", "2", "2")?;
     let cache = format!("-{WRITER_CACHE}");
     set(&connection, "cache_size", &cache, &cache)?;
+    set(&connection, "wal_autocheckpoint", CHECKPOINT, CHECKPOINT)?;
     set(&connection, "journal_size_limit", "67108864", "67108864")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     migrate(&mut connection)?;

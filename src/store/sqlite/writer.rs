@@ -3,7 +3,9 @@
 //! Savepoints copy each page that is changed behind them, so a batch is first run without: where an act of it fails
 //! (seldom), the transaction is undone and the batch is run again with each act behind a savepoint of its own.
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -12,8 +14,13 @@ use crate::store::{Error, Result};
 /// Acts of calls in one transaction at most. More only delays the first one's answer.
 const CALLS: usize = 1024;
 
-/// Acts of the background work in a transaction that a call waits for: it goes on, but nobody waits long behind it.
-const WORK: usize = 16;
+/// How many acts of calls there are for each act of the background work that rides along with them: while submissions
+/// take all the machine has, they are accepted first and run later, and the queue is what bounds them.
+const CALLS_PER_WORK: usize = 32;
+
+/// How long callers who came together must have left the writer alone before the background work has a transaction of
+/// its own: they come again, and would wait behind its sync.
+const QUIET: Duration = Duration::from_millis(5);
 
 /// Acts of the background work in a transaction that no call waits for.
 const WORK_ALONE: usize = 64;
@@ -68,7 +75,7 @@ impl Writer {
         let ((calls, calling), (work, working)) = (unbounded(), unbounded());
         std::thread::Builder::new()
             .name("bgrs-write".to_owned())
-            .spawn(move || serve(&connection, &Waiting { calls: calling, work: working }))
+            .spawn(move || serve(&connection, Waiting::new(calling, working)))
             .map_err(|error| Error::Other(error.to_string()))?;
         Ok(Self { calls, work })
     }
@@ -95,42 +102,48 @@ fn stopped() -> Error {
     Error::Other("the database's writer has stopped".to_owned())
 }
 
+/// What waits for the writer, and how busy callers keep it.
 struct Waiting {
     calls: Receiver<Box<dyn Act>>,
     work: Receiver<Box<dyn Act>>,
+    /// Until then the background work rides along with callers' acts, and has no transactions of its own.
+    quiet_at: Instant,
 }
 
 impl Waiting {
-    /// Waits for the next batch; `false` once there will be none.
-    fn next(&self, batch: &mut Vec<Box<dyn Act>>) -> bool {
-        select_biased! {
-            recv(self.calls) -> act => batch.extend(act.ok()),
-            recv(self.work) -> act => batch.extend(act.ok()),
-        }
-        if batch.is_empty() {
-            // One lane is at its end, thus every handle is gone: what is left is in the other.
-            return self.take(&self.calls, batch, CALLS) | self.take(&self.work, batch, WORK_ALONE);
-        }
-        self.take(&self.calls, batch, CALLS);
-        let work = if batch.len() > 1 { WORK } else { WORK_ALONE };
-        self.take(&self.work, batch, work);
-        true
+    fn new(calls: Receiver<Box<dyn Act>>, work: Receiver<Box<dyn Act>>) -> Self {
+        Self { calls, work, quiet_at: Instant::now() }
     }
 
-    #[expect(clippy::unused_self, reason = "it reads as what it does")]
-    fn take(&self, lane: &Receiver<Box<dyn Act>>, batch: &mut Vec<Box<dyn Act>>, most: usize) -> bool {
-        let before = batch.len();
-        for _ in 0..most {
-            match lane.try_recv() {
-                Ok(act) => batch.push(act),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+    /// Waits for the next batch; `false` once there will be none.
+    fn next(&mut self, batch: &mut Vec<Box<dyn Act>>) -> bool {
+        if let Ok(call) = self.calls.recv_deadline(self.quiet_at) {
+            batch.push(call);
+        } else {
+            select_biased! {
+                recv(self.calls) -> act => batch.extend(act.ok()),
+                recv(self.work) -> act => {
+                    batch.extend(act.ok());
+                    take(&self.work, batch, WORK_ALONE);
+                    return true;
+                }
             }
         }
-        batch.len() > before
+        take(&self.calls, batch, CALLS);
+        let calls = batch.len();
+        take(&self.work, batch, (calls / CALLS_PER_WORK).max(1));
+        if calls > 1 {
+            self.quiet_at = Instant::now() + QUIET;
+        }
+        !batch.is_empty()
     }
 }
 
-fn serve(connection: &Connection, waiting: &Waiting) {
+fn take(lane: &Receiver<Box<dyn Act>>, batch: &mut Vec<Box<dyn Act>>, most: usize) {
+    batch.extend(lane.try_iter().take(most));
+}
+
+fn serve(connection: &Connection, mut waiting: Waiting) {
     let mut batch = Vec::with_capacity(CALLS);
     while waiting.next(&mut batch) {
         commit_together(connection, &mut batch);
@@ -186,4 +199,52 @@ fn run_apart(connection: &Connection, act: &mut dyn Act) -> Result<Result<()>> {
 fn execute(connection: &Connection, sql: &str) -> Result<()> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Act for Nothing {
+        fn run(&mut self, _: &Connection) -> Result<()> {
+            Ok(())
+        }
+
+        fn answer(self: Box<Self>, _: Result<()>) {}
+    }
+
+    fn lanes(calls: usize, work: usize) -> (Waiting, impl Sized) {
+        let ((call, calling), (act, working)) = (unbounded::<Box<dyn Act>>(), unbounded::<Box<dyn Act>>());
+        (0..calls).for_each(|_| call.send(Box::new(Nothing)).unwrap());
+        (0..work).for_each(|_| act.send(Box::new(Nothing)).unwrap());
+        (Waiting::new(calling, working), (call, act))
+    }
+
+    fn first_batch(calls: usize, work: usize) -> usize {
+        let ((mut waiting, _handles), mut batch) = (lanes(calls, work), Vec::new());
+        assert!(waiting.next(&mut batch));
+        batch.len()
+    }
+
+    #[test]
+    fn everything_that_waits_is_done_also_once_the_handles_are_gone() {
+        for (calls, work) in [(0, 0), (1, 0), (0, 1), (3, 200), (5000, 7)] {
+            let ((mut waiting, handles), mut batch) = (lanes(calls, work), Vec::new());
+            drop(handles);
+            let mut done = 0;
+            while waiting.next(&mut batch) {
+                done += batch.drain(..).count();
+            }
+            assert_eq!(done, calls + work, "{calls} and {work}");
+        }
+    }
+
+    #[test]
+    fn callers_come_first_and_a_little_of_the_background_work_rides_along() {
+        assert_eq!(first_batch(2, 3), 3);
+        assert_eq!(first_batch(CALLS, 1000), CALLS + CALLS / CALLS_PER_WORK);
+        assert_eq!(first_batch(0, 1000), WORK_ALONE + 1);
+    }
 }
