@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::{self, Authenticator, basic};
 use crate::clock::Clock;
-use crate::media::{self, File, Media};
+use crate::media::{File, Media};
 use crate::store::{self, Change, Leftover, NewUser, Removal, User, Users};
 
 /// Background requests removed in one step with their user.
@@ -47,9 +47,6 @@ pub enum Error {
     /// The users cannot be read or written.
     #[error(transparent)]
     Store(store::Error),
-    /// A removed user's files cannot be removed; the sweep will do it.
-    #[error(transparent)]
-    Media(#[from] media::Error),
 }
 
 impl From<store::Error> for Error {
@@ -120,8 +117,11 @@ impl Accounts {
                 Removal::Unknown => return Err(Error::Unknown),
                 Removal::LastAdministrator => return Err(Error::LastAdministrator),
                 Removal::OwnsCampaign => return Err(Error::OwnsCampaign),
-                Removal::Partly(gone) => self.remove_files(gone).await?,
-                Removal::Done(gone) => return self.remove_files(gone).await,
+                Removal::Partly(gone) => self.remove_files(gone).await,
+                Removal::Done(gone) => {
+                    self.remove_files(gone).await;
+                    return Ok(());
+                }
             }
         }
     }
@@ -196,16 +196,16 @@ impl Accounts {
         })
     }
 
-    async fn remove_files(&self, gone: Vec<Leftover>) -> Result<(), Error> {
+    /// Their rows are gone: a file that cannot be removed is nobody's, and the sweep's.
+    async fn remove_files(&self, gone: Vec<Leftover>) {
         for Leftover { rid, result, body } in gone {
-            if let Some(name) = result {
-                self.media.remove(File::Result(name)).await?;
-            }
-            if body {
-                self.media.remove(File::Body(rid)).await?;
+            let files = [result.map(File::Result), body.then_some(File::Body(rid))];
+            for file in files.into_iter().flatten() {
+                if let Err(error) = self.media.remove(file).await {
+                    log::warn!("a file is left over for the sweep: {error}");
+                }
             }
         }
-        Ok(())
     }
 }
 

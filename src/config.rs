@@ -288,6 +288,7 @@ mod tests {
             ("[server]\nmax_body = 0", "server.max_body"),
             ("[server]\n\"a\\nb\" = 1", "server.a b"),
             ("[media]\ndir = \"\"", "media.dir"),
+            ("[store]\ndatabase = 5", "store.database"),
             ("server = 5", "server"),
             ("[background]\ntimeout = \"0s\"", "background.timeout"),
             ("[background]\nper_user = \"many\"", "background.per_user"),

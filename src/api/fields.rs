@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::page::parameters;
@@ -18,6 +19,9 @@ use crate::model::time;
 
 /// Bytes of a JSON body at most.
 const LONGEST_BODY: usize = 1 << 20;
+
+/// Keys of a JSON body at most.
+const MOST_KEYS: usize = 1000;
 
 /// Fields that are not taken yet. What is left at the end is unknown, or not the caller's to write.
 pub struct Fields(Vec<(String, Input)>);
@@ -172,6 +176,12 @@ impl Fields {
     }
 }
 
+/// The id that a path names: written as ids are shown, and no other way.
+pub fn path_id(req: &HttpRequest) -> Option<i64> {
+    let text = req.match_info().query("id");
+    text.parse().ok().filter(|id: &i64| id.to_string() == text)
+}
+
 /// How times are written.
 pub const TIMES: &str = "takes a time as 2026-01-31 10:00:00 (UTC) or as RFC 3339 has it";
 
@@ -217,13 +227,20 @@ fn check_type(req: &HttpRequest) -> Result<(), Error> {
 fn parse(body: &[u8]) -> Result<Vec<(String, Input)>, Error> {
     let mut parser = serde_json::Deserializer::from_slice(body);
     let pairs = parser.deserialize_map(Pairs).and_then(|pairs| parser.end().map(|()| pairs));
-    let pairs =
-        pairs.map_err(|error| Error::bad_request(format!("The body is not the JSON object it must be: {error}.")))?;
+    let pairs = pairs.map_err(|error| not_an_object(&error))?;
     let mut fields = Fields(Vec::new());
     for (name, value) in pairs {
         fields.insert(name, Input::Json(value))?;
     }
     Ok(fields.0)
+}
+
+fn not_an_object(error: &serde_json::Error) -> Error {
+    // Where the body is some other JSON the parser's words quote it, and it may be a secret.
+    match error.classify() {
+        Category::Data => Error::bad_request(format!("The body must be a JSON object of at most {MOST_KEYS} keys.")),
+        _ => Error::bad_request(format!("The body is not the JSON object it must be: {error}.")),
+    }
 }
 
 /// Keeps repeated keys, of which a JSON map would silently take the last.
@@ -240,8 +257,8 @@ impl<'de> Visitor<'de> for Pairs {
         let mut pairs = Vec::new();
         while let Some(pair) = map.next_entry()? {
             pairs.push(pair);
-            if pairs.len() > 1000 {
-                return Err(de::Error::custom("it has too many keys"));
+            if pairs.len() > MOST_KEYS {
+                return Err(de::Error::custom("too many keys"));
             }
         }
         Ok(pairs)
@@ -267,6 +284,7 @@ mod tests {
         for body in ["[]", "1", "{", "{}x", "\"a\"", "null"] {
             assert!(!message(body).is_empty(), "{body}");
         }
+        assert!(!message("\"hunter2\"").contains("hunter2"), "a body is quoted");
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(message(&deep).contains("recursion"));
     }

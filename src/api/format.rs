@@ -70,15 +70,12 @@ impl Format {
 impl Format {
     /// Answers with a list that comes in batches, `total` objects in all, and tells `on_rows` of each batch that went
     /// out. A list that breaks off breaks the answer off: it is never silently short.
-    ///
-    /// # Errors
-    /// None yet: what fails later breaks the answer off.
     pub fn stream<T, R, E>(
         self,
         batches: impl Stream<Item = Result<Vec<R>, E>> + 'static,
         total: u64,
         on_rows: impl FnMut(u64) + 'static,
-    ) -> Result<HttpResponse, Error>
+    ) -> HttpResponse
     where
         T: Object + From<R> + 'static,
         R: 'static,
@@ -95,7 +92,7 @@ impl Format {
             Self::Json => "application/json; charset=utf-8",
             Self::Csv => "text/csv; charset=utf-8",
         };
-        Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, content_type)).streaming(pieces))
+        HttpResponse::Ok().insert_header((header::CONTENT_TYPE, content_type)).streaming(pieces)
     }
 }
 

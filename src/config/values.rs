@@ -74,11 +74,8 @@ pub fn path<'de, D>(deserializer: D) -> Result<PathBuf, D::Error>
 where
     D: Deserializer<'de>,
 {
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Err(de::Error::custom("the path is empty"));
-    }
-    Ok(text.into())
+    // Asked for a string, `config` would take 5 for "5".
+    deserializer.deserialize_any(Path)
 }
 
 /// An address, or a list of at least one.
@@ -109,6 +106,20 @@ impl Visitor<'_> for WholeNumber {
     // What an environment variable holds is always text.
     fn visit_str<E: de::Error>(self, text: &str) -> Result<i64, E> {
         text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+struct Path;
+
+impl Visitor<'_> for Path {
+    type Value = PathBuf;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a path")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<PathBuf, E> {
+        if text.is_empty() { Err(E::custom("the path is empty")) } else { Ok(text.into()) }
     }
 }
 

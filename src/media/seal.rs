@@ -1,8 +1,9 @@
 //! Stored bodies, encrypted: XChaCha20-Poly1305 in the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015),
 //! chunk by chunk, bound to the request. A chunk that is missing, moved or changed is refused.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use aead_stream::{DecryptorBE32, EncryptorBE32};
@@ -49,13 +50,24 @@ impl Key {
         Ok(Self(key))
     }
 
+    /// Whole under its name, or not there: a crash in between must not leave a file that holds no key.
     fn create(path: &Path) -> std::io::Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(key.as_mut()).map_err(|error| std::io::Error::other(error.to_string()))?;
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut part = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
         let text = Zeroizing::new(hex::encode(key.as_ref()) + "\n");
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+        part.write_all(text.as_bytes())?;
+        part.as_file().sync_all()?;
+        match part.persist_noclobber(path) {
+            Ok(_) => {}
+            // Another process was first: its key is the one.
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Self::read(std::fs::File::open(path)?);
+            }
+            Err(error) => return Err(error.error),
+        }
+        std::fs::File::open(folder)?.sync_all()?;
         Ok(Self(key))
     }
 

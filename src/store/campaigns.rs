@@ -138,8 +138,8 @@ pub trait Campaigns: Send + Sync {
     /// Removes up to `limit` of a campaign's scans, and with the last of them the campaign: `true` once it is gone.
     async fn remove_campaign(&self, id: i64, limit: usize) -> Result<bool>;
 
-    /// Stores a scan.
-    async fn add_scan(&self, new: NewScan) -> Result<Scan>;
+    /// Stores a scan; `None` where its campaign is gone.
+    async fn add_scan(&self, new: NewScan) -> Result<Option<Scan>>;
 
     /// Stores many scans in one act.
     async fn add_scans(&self, new: Vec<NewScan>) -> Result<()>;

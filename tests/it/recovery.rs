@@ -57,7 +57,15 @@ fn assert_every_result_is_there(server: &TestServer) {
 
 #[test]
 fn every_acknowledged_request_reaches_its_end_after_a_kill() {
-    let mut server = TestServer::start();
+    kill_while_many_submit(TestServer::start());
+}
+
+#[test]
+fn without_syncs_too_a_kill_loses_nothing() {
+    kill_while_many_submit(TestServer::options().config("[store]\ndurability = \"normal\"").start());
+}
+
+fn kill_while_many_submit(mut server: TestServer) {
     let acknowledged = Mutex::new(Vec::new());
     let down = AtomicBool::new(false);
     let call_of = |thread: usize, turn: usize| match thread {

@@ -1,7 +1,13 @@
 //! Section 12: how the server ends.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::json;
 
+use crate::common::http::basic;
+use crate::common::rows::pin_running;
+use crate::common::server::PASSWORD;
 use crate::common::{TestServer, assert_submitted};
 
 #[test]
@@ -13,6 +19,24 @@ fn sigterm_and_sigint_end_the_server_with_exit_code_0() {
         server.start_again();
         assert_eq!(server.info(&rid)["status_name"], "finished");
     }
+}
+
+#[test]
+fn who_waits_for_a_request_is_answered_at_once_when_the_server_ends() {
+    let mut server = TestServer::options().server("shutdown_timeout = \"1s\"").start();
+    let rid = server.finished_get("/users/me");
+    pin_running(&server, &rid);
+    let mut waiting = TcpStream::connect(server.addr()).expect("a connection");
+    let credentials = basic("admin", PASSWORD);
+    let call = format!("GET /bgrs/{rid}?wait=60 HTTP/1.1\r\nHost: a\r\nAuthorization: {credentials}\r\n\r\n");
+    waiting.write_all(call.as_bytes()).expect("a call");
+    // Connections are taken in turn: the wait is under way once a later one is answered.
+    server.get("/users/me").expect(200);
+    assert_eq!(server.signal("TERM"), Some(0), "{}", server.stderr());
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("\"running\""), "{answer}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use crate::accounts::{self, Accounts};
-use crate::api::fields::{self, Fields};
+use crate::api::fields::{self, Fields, path_id};
 use crate::api::format::{Format, Object};
 use crate::api::page::Page;
 use crate::clock::Clock;
@@ -76,7 +76,7 @@ async fn list(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResp
 
 async fn get(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResponse, Error> {
     let format = Format::of(&req)?;
-    format.object(&Shown::from(visible(&store, &caller, id_of(&req)).await?))
+    format.object(&Shown::from(visible(&store, &caller, path_id(&req)).await?))
 }
 
 async fn add(
@@ -106,7 +106,7 @@ async fn change(
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
     let format = Format::of(&req)?;
-    let id = visible(&store, &caller, id_of(&req)).await?.id;
+    let id = visible(&store, &caller, path_id(&req)).await?.id;
     let mut fields = Fields::read(&req, payload).await?;
     fields.same_id(id)?;
     let written = written(&mut fields, &caller, &accounts).await?;
@@ -117,7 +117,7 @@ async fn change(
 
 async fn remove(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResponse, Error> {
     Format::of(&req)?;
-    let id = visible(&store, &caller, id_of(&req)).await?.id;
+    let id = visible(&store, &caller, path_id(&req)).await?.id;
     while !store.remove_campaign(id, STEP).await? {}
     Ok(HttpResponse::NoContent().finish())
 }
@@ -147,11 +147,6 @@ async fn written(fields: &mut Fields, caller: &Caller, accounts: &Accounts) -> R
     })
 }
 
-/// The id in the path; one that is no number is nobody's.
-pub fn id_of(req: &HttpRequest) -> Option<i64> {
-    req.match_info().query("id").parse().ok()
-}
-
 /// A campaign that the caller may see: what one may not see is not there.
 pub async fn visible(store: &Store, caller: &Caller, id: Option<i64>) -> Result<Campaign, Error> {
     let campaign = match id {
@@ -161,6 +156,7 @@ pub async fn visible(store: &Store, caller: &Caller, id: Option<i64>) -> Result<
     campaign.filter(|campaign| caller.is_admin || campaign.user_id == caller.user_id).ok_or_else(unknown)
 }
 
-fn unknown() -> Error {
+/// The answer to a campaign that is not there for the caller.
+pub fn unknown() -> Error {
     Error::not_found("There is no such campaign; check the id.")
 }

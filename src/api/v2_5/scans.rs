@@ -3,8 +3,8 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::campaigns::{id_of, visible};
-use crate::api::fields::{self, Fields, TIMES};
+use super::campaigns::{unknown, visible};
+use crate::api::fields::{self, Fields, TIMES, path_id};
 use crate::api::format::{Format, Object};
 use crate::api::page::{Page, parameters};
 use crate::clock::Clock;
@@ -112,7 +112,8 @@ async fn add(
     };
     fields.finish(&READ_ONLY)?;
     visible(&store, &caller, Some(new.campaign_id)).await?;
-    format.object(&Shown::from(store.add_scan(new).await?))
+    // It may go between the look and the act.
+    format.object(&Shown::from(store.add_scan(new).await?.ok_or_else(unknown)?))
 }
 
 /// All that match, streamed, with the progress of the rows that went out.
@@ -125,19 +126,19 @@ async fn export(req: HttpRequest, caller: Caller, store: Store, progress: Progre
     let batches = futures_util::stream::unfold(export.batches, |mut batches| async move {
         batches.recv().await.map(|batch| (batch, batches))
     });
-    format.stream::<Shown, Scan, _>(batches, total, move |rows| {
+    Ok(format.stream::<Shown, Scan, _>(batches, total, move |rows| {
         seen += rows;
         progress.set(seen as f64 * 100.0 / total as f64);
         if seen * 10 / total > tenths {
             tenths = seen * 10 / total;
             progress.detail(format!("{seen} of {total} scans exported"));
         }
-    })
+    }))
 }
 
 async fn statistics(req: HttpRequest, caller: Caller, store: Store, progress: Progress) -> Result<HttpResponse, Error> {
     let format = Format::of(&req)?;
-    let campaign = visible(&store, &caller, id_of(&req)).await?;
+    let campaign = visible(&store, &caller, path_id(&req)).await?;
     let by = match parameter(&req, "by").as_deref() {
         Some("day") => By::Day,
         Some("device") => By::Device,

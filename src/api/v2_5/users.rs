@@ -6,7 +6,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::accounts::{self, Accounts, Draft};
-use crate::api::fields::Fields;
+use crate::api::fields::{Fields, path_id};
 use crate::api::format::{Format, Object};
 use crate::api::page::Page;
 use crate::http::{Error, resource};
@@ -138,7 +138,7 @@ fn draft(fields: &mut Fields) -> Result<Draft, Error> {
 
 /// The id in the path, if it is one that the caller may see: what one may not see is not there.
 fn visible(req: &HttpRequest, caller: &Caller) -> Result<i64, Error> {
-    let id = req.match_info().query("id").parse().map_err(|_| unknown())?;
+    let id = path_id(req).ok_or_else(unknown)?;
     if caller.is_admin || id == caller.user_id { Ok(id) } else { Err(unknown()) }
 }
 
@@ -167,7 +167,6 @@ impl From<accounts::Error> for Error {
                     .retry_after(1)
             }
             accounts::Error::Store(error) => error.into(),
-            accounts::Error::Media(error) => error.into(),
         }
     }
 }

@@ -42,6 +42,11 @@ pub fn restore(folder: &Folder, name: &str, bytes: &[u8]) -> Result<()> {
     if length == bytes.len() as u64 && fs::read(&path)? == bytes {
         return Ok(());
     }
+    // Gone first: its room is the row's, which was counted whole, and replacing a torn file would give back a part.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     let part = temporary(&folder.dir)?;
     small::write(folder, &part, &File::Result(name.to_owned()), bytes)
 }

@@ -93,13 +93,16 @@ impl Campaigns for Sqlite {
         .await
     }
 
-    async fn add_scan(&self, new: NewScan) -> Result<Scan> {
+    async fn add_scan(&self, new: NewScan) -> Result<Option<Scan>> {
         self.write(move |connection| {
+            if campaign(connection, new.campaign_id)?.is_none() {
+                return Ok(None);
+            }
             let sql = format!(
                 "INSERT INTO scans (campaign_id, dt, device, country, matched) VALUES (?, ?, ?, ?, ?) RETURNING {SCAN}"
             );
             let values = params![new.campaign_id, time::format(new.dt), new.device, new.country, new.matched];
-            Ok(connection.prepare_cached(&sql)?.query_row(values, read_scan)?)
+            Ok(Some(connection.prepare_cached(&sql)?.query_row(values, read_scan)?))
         })
         .await
     }
