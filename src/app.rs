@@ -1,42 +1,28 @@
 //! The composition root: the one place that names concrete backends, and the order of start and shutdown.
 
+use std::env::VarError;
 use std::fs::File;
-use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{App, HttpServer, web};
+use actix_web::web;
 use tokio::task::JoinHandle;
 
 use crate::accounts::Accounts;
 use crate::auth::Authenticator;
 use crate::clock::{self, Clock};
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::dispatch::{InProcess, Routes};
 use crate::http::accept::{self, Accept};
 use crate::http::{self, Bounds, Precheck, Shared};
 use crate::media::fs::FsMedia;
 use crate::media::{Key, Media};
-use crate::priority;
 use crate::scheduler::{Limits, Scheduler};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Campaigns, Store, Users};
 use crate::watch::Watchers;
 use crate::worker::{Leases, Maintenance, Options, Pool, Runner, Settler};
-
-/// How long a client may take for the head of its request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long an idle connection is kept: longer than a load balancer in front keeps its own.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// Threads for blocking work on an HTTP thread; the media and the password checks bound themselves far below.
-const BLOCKING_THREADS: usize = 16;
-
-/// Seconds in which connections are closed once no call is under way any more.
-const CLOSING: u64 = 2;
 
 /// Why the server does not start: one line that names the configuration's key.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +33,7 @@ pub struct Error {
 }
 
 impl Error {
-    fn new(key: &'static str, why: impl ToString) -> Self {
+    pub(crate) fn new(key: &'static str, why: impl ToString) -> Self {
         Self { key, why: why.to_string() }
     }
 
@@ -70,6 +56,10 @@ impl Builder {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self { config, api: Arc::new(|_| {}), versions: &[], precheck: |_, _| Ok(()), clock: Arc::new(clock::System) }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The hosted API's routes. They are registered on several Apps: one for each HTTP thread, and one for each thread
@@ -115,7 +105,6 @@ impl Builder {
         let auth = Authenticator::new(users.clone()).map_err(|error| Error::new("auth", error))?;
         let auth = Arc::new(auth);
         let accounts = Arc::new(Accounts::new(users, media.clone(), clock.clone(), auth.clone()));
-        let administrator = ensure_administrator(&accounts).await?;
         let background = &config.background;
         let scheduler = Scheduler::new(Limits { queue: background.queue, per_user: background.per_user });
         let watchers = Watchers::default();
@@ -132,6 +121,8 @@ impl Builder {
         let settler = Settler::new(store.clone(), media.clone());
         settler.at_start().await.map_err(|error| Error::new("media.dir", error))?;
         maintenance.at_start().await.map_err(|error| Error::new("store.database", error))?;
+        // So late: a start that fails must not have made a password that nobody has seen.
+        let administrator = ensure_administrator(&accounts).await?;
         let routes = with_data(api, &accounts, &campaigns, &clock);
         let dispatch =
             InProcess::start(background.threads, &routes).map_err(|e| Error::new("background.threads", e))?;
@@ -247,7 +238,11 @@ fn lock(database: &Path) -> Result<File, Error> {
 /// # Errors
 /// When the password of `BGRS_ADMIN_PASSWORD` cannot be one, or the users cannot be read or written.
 pub async fn ensure_administrator(accounts: &Accounts) -> Result<Option<Administrator>, Error> {
-    let password = std::env::var("BGRS_ADMIN_PASSWORD").ok();
+    let password = match std::env::var("BGRS_ADMIN_PASSWORD") {
+        Ok(password) => Some(password),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => return Err(Error::new("BGRS_ADMIN_PASSWORD", "its value is not UTF-8")),
+    };
     let made = accounts.ensure_administrator(password).await;
     let made = made.map_err(|error| Error::new("BGRS_ADMIN_PASSWORD", error))?;
     Ok(made.map(|(login, password)| Administrator { login, password }))
@@ -372,110 +367,4 @@ impl Mount {
         (self.routes)(cfg);
         cfg.default_service(web::to(accept::nowhere));
     }
-}
-
-/// A bound socket.
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
-}
-
-/// Runs a server until SIGTERM or SIGINT: listens first, so that a port in use is found before anything is opened.
-///
-/// # Errors
-/// Why it does not start.
-pub async fn serve(builder: Builder) -> Result<(), Error> {
-    let config = builder.config.clone();
-    let sockets = bind(&config.server.listen)?;
-    let addresses: Vec<String> = sockets.iter().map(address).collect();
-    let bgrs = builder.start().await?;
-    let server = http_server(&config, sockets, bgrs.mount())?;
-    let stop = server.handle();
-    let running = tokio::spawn(server);
-    announce(&bgrs, &addresses);
-    // Every thread that accepts, answers or writes is there: what is left to this one is the background work.
-    priority::lower();
-    let interrupted = signal().map_err(|error| Error::new("signals", error))?;
-    interrupted.await;
-    log::info!("shutting down; what is under way has {:?}", config.server.shutdown_timeout);
-    bgrs.shut_down(config.server.shutdown_timeout).await;
-    stop.stop(true).await;
-    let _ = running.await;
-    log::info!("stopped");
-    Ok(())
-}
-
-fn http_server(config: &Config, sockets: Vec<Socket>, mount: Mount) -> Result<actix_web::dev::Server, Error> {
-    let mut server = HttpServer::new(move || {
-        let mount = mount.clone();
-        App::new().wrap(mount.middleware()).configure(|cfg| mount.configure(cfg))
-    })
-    .workers(config.server.workers)
-    .worker_max_blocking_threads(BLOCKING_THREADS)
-    .max_connections(config.server.max_connections)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .shutdown_timeout(CLOSING)
-    .disable_signals();
-    for socket in sockets {
-        server = match socket {
-            Socket::Tcp(listener) => server.listen(listener),
-            Socket::Unix(listener, _) => server.listen_uds(listener),
-        }
-        .map_err(|error| Error::new("server.listen", error))?;
-    }
-    Ok(server.run())
-}
-
-/// Says where it listens, and the one secret that is shown once, on standard output; the log is elsewhere.
-fn announce(bgrs: &Bgrs, addresses: &[String]) {
-    if let Some(administrator) = bgrs.administrator() {
-        println!("{administrator}");
-    }
-    for address in addresses {
-        println!("listening on {address}");
-    }
-}
-
-fn bind(listen: &[Listen]) -> Result<Vec<Socket>, Error> {
-    listen.iter().map(bind_one).collect()
-}
-
-fn bind_one(listen: &Listen) -> Result<Socket, Error> {
-    match listen {
-        Listen::Tcp(address) => TcpListener::bind(address)
-            .map(Socket::Tcp)
-            .map_err(|error| Error::new("server.listen", format!("{address}: {error}"))),
-        Listen::Unix(path) => bind_unix(path).map_err(|error| Error::at("server.listen", path, error)),
-    }
-}
-
-/// A socket's file stays behind when its server is killed: one that nobody answers on is taken over.
-fn bind_unix(path: &Path) -> std::io::Result<Socket> {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        std::fs::remove_file(path)?;
-    }
-    Ok(Socket::Unix(UnixListener::bind(path)?, path.to_owned()))
-}
-
-fn address(socket: &Socket) -> String {
-    match socket {
-        Socket::Tcp(listener) => listener.local_addr().map_or_else(|e| e.to_string(), |a| format!("http://{a}")),
-        Socket::Unix(_, path) => format!("unix:{}", path.display()),
-    }
-}
-
-/// Resolves at the first SIGTERM or SIGINT.
-fn signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

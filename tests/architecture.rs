@@ -8,6 +8,7 @@ use std::path::Path;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("failpoint", &[]),
+    ("limits", &[]),
     ("priority", &[]),
     ("model", &[]),
     ("progress", &["clock", "model"]),
@@ -18,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("scheduler", &["model", "store"]),
     ("auth", &["model", "store"]),
     ("config", &["model", "store"]),
+    ("listen", &["config"]),
     ("accounts", &["auth", "clock", "media", "store"]),
     (
         "worker",
@@ -27,21 +29,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["accounts", "clock", "http", "model", "progress", "store"]),
     (
         "app",
-        &[
-            "accounts",
-            "auth",
-            "clock",
-            "config",
-            "dispatch",
-            "http",
-            "media",
-            "priority",
-            "scheduler",
-            "store",
-            "watch",
-            "worker",
-        ],
+        &["accounts", "auth", "clock", "config", "dispatch", "http", "media", "scheduler", "store", "watch", "worker"],
     ),
+    ("server", &["app", "config", "limits", "listen", "priority"]),
 ];
 
 /// The modules of the library by name, each with the text of all its files.

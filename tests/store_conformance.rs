@@ -16,15 +16,20 @@ fn later(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
-fn request(method: &str, owner: i64) -> NewRequest {
+/// Somebody of another source: there is no row of the server's own users to look at.
+fn owner(id: i64) -> Owner {
+    Owner { source: "elsewhere".to_owned(), id: id.to_string() }
+}
+
+fn request(method: &str, of: i64) -> NewRequest {
     let headers: Headers = [("accept", "*/*")].into_iter().collect();
     let call = Call { method: method.to_owned(), name: "/a?bgrs=yes".to_owned(), headers, body: None };
-    NewRequest { rid: Rid::generate(now()).unwrap(), owner: Owner::local(owner), vouched: None, call, created: now() }
+    NewRequest { rid: Rid::generate(now()).unwrap(), owner: owner(of), vouched: None, call, created: now() }
 }
 
 async fn claimed(store: &dyn Store, method: &str) -> Claimed {
     store.insert(request(method, 1)).await.unwrap();
-    store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap()
+    store.claim(&owner(1), now(), later(60)).await.unwrap().unwrap()
 }
 
 fn ending(outcome: Outcome) -> Ending {
@@ -47,13 +52,13 @@ async fn an_owners_requests_are_claimed_oldest_first_and_once(store: &dyn Store)
         store.insert(new.clone()).await.unwrap();
     }
     for expected in [&first, &second] {
-        let claimed = store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap();
+        let claimed = store.claim(&owner(1), now(), later(60)).await.unwrap().unwrap();
         assert_eq!((claimed.claim.rid, claimed.claim.attempt), (expected.rid, 1));
         assert_eq!(claimed.call, expected.call);
     }
-    assert!(store.claim(&Owner::local(1), now(), later(60)).await.unwrap().is_none());
+    assert!(store.claim(&owner(1), now(), later(60)).await.unwrap().is_none());
     let unended = store.unended().await.unwrap();
-    assert_eq!((unended[&Owner::local(1)].running, unended[&Owner::local(2)].waiting), (2, 1));
+    assert_eq!((unended[&owner(1)].running, unended[&owner(2)].waiting), (2, 1));
 }
 
 async fn a_finished_request_shows_its_answer_and_ends_with_done(store: &dyn Store) {
@@ -100,8 +105,8 @@ async fn an_end_and_the_next_claim_are_one_act(store: &dyn Store) {
     let first = claimed(store, "GET").await.claim;
     let other = request("GET", 2);
     store.insert(other.clone()).await.unwrap();
-    let one = async |claim, owner: i64| {
-        store.finish_and_claim(claim, ending(answer(None)), &Owner::local(owner), later(60)).await.unwrap()
+    let one = async |claim, of: i64| {
+        store.finish_and_claim(claim, ending(answer(None)), &owner(of), later(60)).await.unwrap()
     };
     let (held, next) = one(first, 2).await;
     let next = next.unwrap();
@@ -118,7 +123,7 @@ async fn acts_that_fail_leave_those_beside_them_whole(store: &dyn Store) {
     let outcomes = futures_util::future::join_all(inserts).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 21);
     assert!(outcomes[21].is_err(), "a rid is there once");
-    assert_eq!(store.unended().await.unwrap()[&Owner::local(1)].waiting, 21);
+    assert_eq!(store.unended().await.unwrap()[&owner(1)].waiting, 21);
 }
 
 async fn progress_never_falls_and_details_stay_in_order(store: &dyn Store) {
@@ -139,8 +144,8 @@ async fn progress_never_falls_and_details_stay_in_order(store: &dyn Store) {
 async fn a_lost_hold_changes_nothing(store: &dyn Store) {
     let claim = claimed(store, "GET").await.claim;
     let rescued = store.rescue(Lapsed::All, 3, now(), later(1), 10).await.unwrap();
-    assert_eq!(rescued, [Rescued::Requeued(claim.rid, Owner::local(1))]);
-    let again = store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap().claim;
+    assert_eq!(rescued, [Rescued::Requeued(claim.rid, owner(1))]);
+    let again = store.claim(&owner(1), now(), later(60)).await.unwrap().unwrap().claim;
     assert_eq!((again.rid, again.attempt), (claim.rid, 2));
     assert!(!store.finish(claim, ending(answer(None))).await.unwrap());
     assert!(!store.release(claim, now(), "x").await.unwrap());
@@ -155,7 +160,7 @@ async fn only_lapsed_leases_are_rescued_and_not_for_ever(store: &dyn Store) {
     assert!(store.rescue(Lapsed::Before(later(59)), 3, now(), later(1), 10).await.unwrap().is_empty());
     for attempt in 2..=3 {
         store.rescue(Lapsed::Before(later(61)), 3, now(), later(1), 10).await.unwrap();
-        let again = store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap().claim;
+        let again = store.claim(&owner(1), now(), later(60)).await.unwrap().unwrap().claim;
         assert_eq!(again.attempt, attempt);
     }
     let rescued = store.rescue(Lapsed::All, 3, now(), later(1), 10).await.unwrap();
@@ -198,7 +203,7 @@ async fn expired_requests_go_in_steps_with_their_details(store: &dyn Store) {
 async fn details_come_in_pages(store: &dyn Store) {
     let claim = claimed(store, "GET").await.claim;
     store.release(claim, now(), "one").await.unwrap();
-    let claim = store.claim(&Owner::local(1), now(), later(60)).await.unwrap().unwrap().claim;
+    let claim = store.claim(&owner(1), now(), later(60)).await.unwrap().unwrap().claim;
     store.release(claim, now(), "two").await.unwrap();
     let first = store.details(claim.rid, 0, 1).await.unwrap().unwrap();
     assert_eq!((first.len(), first[0].text.as_str()), (1, "one"));
@@ -245,7 +250,11 @@ async fn the_last_administrator_stays_one(users: &dyn Users) {
 
 async fn who_is_no_longer_as_remembered_stores_nothing(store: &(impl Store + Users)) {
     let kim = store.add(user("kim", false)).await.unwrap();
-    let vouched = || NewRequest { vouched: Some(Arc::new(Known::from(&kim))), ..request("GET", kim.id) };
+    let vouched = || NewRequest {
+        vouched: Some(Arc::new(Known::from(&kim))),
+        owner: Owner::local(kim.id),
+        ..request("GET", kim.id)
+    };
     assert!(store.insert(vouched()).await.unwrap());
     let claimed = store.claim(&Owner::local(kim.id), now(), later(60)).await.unwrap().unwrap();
     assert_eq!(claimed.caller, Some(Caller { user_id: kim.id, is_admin: false }));
@@ -256,8 +265,10 @@ async fn who_is_no_longer_as_remembered_stores_nothing(store: &(impl Store + Use
     assert!(!store.insert(refused.clone()).await.unwrap());
     assert_eq!(store.get(refused.rid).await.unwrap(), None);
 
+    let unvouched = || NewRequest { vouched: None, ..vouched() };
+    assert!(store.insert(unvouched()).await.unwrap());
     store.remove(kim.id, 10).await.unwrap();
-    assert!(!store.insert(vouched()).await.unwrap());
+    assert!(!store.insert(vouched()).await.unwrap() && !store.insert(unvouched()).await.unwrap());
     assert!(store.unended().await.unwrap().is_empty());
 }
 

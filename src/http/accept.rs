@@ -1,5 +1,6 @@
 //! The middleware on every call: who is it, is it for the background, and how did it go.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Ready, ready};
 use std::num::NonZeroUsize;
@@ -185,7 +186,7 @@ async fn accept(
     if place == Place::Api
         && let Some(accepted) = accept_remembered(shared, matched, req).await
     {
-        return Ok(Some(accepted));
+        return accepted.map(Some);
     }
     let caller = authenticate(shared, req).await?;
     req.extensions_mut().insert(caller.clone());
@@ -205,9 +206,13 @@ async fn accept(
     Ok(None)
 }
 
-/// The short way of what comes most often: a submission without a body by a caller who is remembered. Whatever does not
-/// go through leaves nothing, and goes the long way from its start.
-async fn accept_remembered(shared: &Arc<Shared>, matched: &Matched, req: &ServiceRequest) -> Option<HttpResponse> {
+/// The short way of what comes most often: a submission without a body by a caller who is remembered. `None`: it has left
+/// nothing, and goes the long way from its start.
+async fn accept_remembered(
+    shared: &Arc<Shared>,
+    matched: &Matched,
+    req: &ServiceRequest,
+) -> Option<Result<HttpResponse, Error>> {
     let name = target_of(req);
     let short = !submit::has_body(req)
         && matches!(asked(req, &name), Ok(Asked::Background))
@@ -242,11 +247,14 @@ fn refused(error: auth::Error) -> Error {
                 .retry_after(1)
         }
         auth::Error::Store(error) => error.into(),
-        other => {
-            let challenge = HeaderValue::from_static("Basic realm=\"BEAR API\", charset=\"UTF-8\"");
-            Error::new(StatusCode::UNAUTHORIZED, other.to_string()).with(header::WWW_AUTHENTICATE, challenge)
-        }
+        other => challenge(other.to_string()),
     }
+}
+
+/// The refusal of who is not let in.
+pub fn challenge(description: impl Into<Cow<'static, str>>) -> Error {
+    let challenge = HeaderValue::from_static("Basic realm=\"BEAR API\", charset=\"UTF-8\"");
+    Error::new(StatusCode::UNAUTHORIZED, description).with(header::WWW_AUTHENTICATE, challenge)
 }
 
 /// What the call asks for. A CORS preflight carries the parameter too and asks for nothing.

@@ -44,21 +44,28 @@ pub async fn submit(
     let body = spool(shared, new.rid, req).await?;
     let rid = new.rid;
     let call = Call { body: body.as_ref().map(|sink| sink.written()), ..new.call };
-    keep(shared, NewRequest { call, ..new }, body, place).await?;
-    Ok(accepted(rid))
+    if keep(shared, NewRequest { call, ..new }, body, place).await? {
+        Ok(accepted(rid))
+    } else {
+        Err(accept::challenge("The user is gone; sign in as another."))
+    }
 }
 
-/// Accepts a call without a body of a caller who is only remembered; `None`, and nothing left, where that fails.
+/// Accepts a call without a body of a caller who is only remembered; `None`, and nothing left, where it is refused or the
+/// caller is no longer who is remembered.
 pub async fn submit_remembered(
     shared: &Arc<Shared>,
     req: &ServiceRequest,
     known: Arc<Known>,
     name: String,
-) -> Option<HttpResponse> {
+) -> Option<Result<HttpResponse, Error>> {
     let (new, place) = begin(shared, req, &known.caller(), name).ok()?;
     let rid = new.rid;
-    let kept = keep(shared, NewRequest { vouched: Some(known), ..new }, None, place).await;
-    matches!(kept, Ok(true)).then(|| accepted(rid))
+    match keep(shared, NewRequest { vouched: Some(known), ..new }, None, place).await {
+        Ok(true) => Some(Ok(accepted(rid))),
+        Ok(false) => None,
+        Err(error) => Some(Err(error)),
+    }
 }
 
 /// Whether a call may have a body.

@@ -187,8 +187,8 @@ pub struct Unended {
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Queues a request. When it returns, the row survives a kill (and with full durability a power cut). A crash
-    /// before leaves a body without a row, which the sweep removes. `false`, and nothing stored, where the user is no
-    /// longer as the request vouches.
+    /// before leaves a body without a row, which the sweep removes. `false`, and nothing stored, where the user is
+    /// gone, or no longer as the request vouches.
     async fn insert(&self, new: NewRequest) -> Result<bool>;
 
     /// Gives the owner's oldest waiting request to a worker until `lease`. A crash after it leaves a running row,

@@ -65,9 +65,13 @@ impl Sqlite {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{CannotOpen, DiskFull, NotADatabase, ReadOnly, SystemIoFailure};
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, NotADatabase, ReadOnly, SystemIoFailure,
+        };
         match error.sqlite_error_code() {
-            Some(DiskFull | SystemIoFailure | ReadOnly | CannotOpen) => Self::CannotWrite(error.to_string()),
+            Some(DiskFull | SystemIoFailure | ReadOnly | CannotOpen | DatabaseBusy | DatabaseLocked) => {
+                Self::CannotWrite(error.to_string())
+            }
             Some(NotADatabase) => Self::NotOurs("it is not a SQLite database".to_owned()),
             _ => Self::Other(error.to_string()),
         }

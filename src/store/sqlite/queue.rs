@@ -9,9 +9,12 @@ use crate::model::{Answer, Call, Failure, Outcome, Owner, State, time};
 use crate::store::{Claim, Claimed, Ending, Lapsed, NewRequest, Rescued, Result};
 
 pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
-    if let Some(known) = &new.vouched
-        && !is_still(connection, known)?
-    {
+    let known = match &new.vouched {
+        Some(known) => is_still(connection, known)?,
+        // A body may have taken long: its caller may be gone since.
+        None => new.owner.local_id().is_none() || caller(connection, &new.owner)?.is_some(),
+    };
+    if !known {
         return Ok(false);
     }
     let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, created_dt)

@@ -152,8 +152,14 @@ fn serve(connection: &Connection, mut waiting: Waiting) {
 
 /// Runs a batch in one transaction and answers each of its acts.
 fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>) {
-    if transaction(connection, || batch.iter_mut().try_for_each(|act| act.run(connection))).is_ok() {
-        return batch.drain(..).for_each(|act| act.answer(Ok(())));
+    let mut begun = false;
+    let together = transaction(connection, || {
+        begun = true;
+        batch.iter_mut().try_for_each(|act| act.run(connection))
+    });
+    // Where it could not even begin, another program holds the database: it has been waited for long enough.
+    if together.is_ok() || !begun {
+        return batch.drain(..).for_each(|act| act.answer(together.clone()));
     }
     let mut outcomes = Vec::with_capacity(batch.len());
     let committed = transaction(connection, || {

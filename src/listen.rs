@@ -1,0 +1,69 @@
+//! Listening: sockets are bound before anything is opened, so that a port in use is found first.
+
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use crate::config::Listen;
+
+/// A bound socket.
+pub enum Socket {
+    /// A port.
+    Tcp(TcpListener),
+    /// A file.
+    Unix(UnixListener, PathBuf),
+}
+
+/// Binds all of them; where one fails, the files of those before it are removed again.
+///
+/// # Errors
+/// Which could not be bound, and why.
+pub fn bind(listen: &[Listen]) -> Result<Vec<Socket>, String> {
+    let mut sockets = Vec::new();
+    for listen in listen {
+        match bind_one(listen) {
+            Ok(socket) => sockets.push(socket),
+            Err(why) => {
+                sockets.iter().for_each(Socket::forget);
+                return Err(why);
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+fn bind_one(listen: &Listen) -> Result<Socket, String> {
+    match listen {
+        Listen::Tcp(address) => {
+            TcpListener::bind(address).map(Socket::Tcp).map_err(|error| format!("{address}: {error}"))
+        }
+        Listen::Unix(path) => bind_unix(path).map_err(|error| format!("{}: {error}", path.display())),
+    }
+}
+
+/// A socket's file stays behind when its server is killed: one that nobody listens on is taken over.
+fn bind_unix(path: &Path) -> std::io::Result<Socket> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    if is_socket && UnixStream::connect(path).is_err_and(refused) {
+        std::fs::remove_file(path)?;
+    }
+    Ok(Socket::Unix(UnixListener::bind(path)?, path.to_owned()))
+}
+
+impl Socket {
+    /// Where it listens, as it is announced.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or_else(|e| e.to_string(), |a| format!("http://{a}")),
+            Self::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    fn forget(&self) {
+        if let Self::Unix(_, path) = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
