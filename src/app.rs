@@ -108,12 +108,14 @@ impl Builder {
         let background = &config.background;
         let scheduler = Scheduler::new(Limits { queue: background.queue, per_user: background.per_user });
         let watchers = Watchers::default();
+        let leases = Leases::default();
         let maintenance = Maintenance {
             store: store.clone(),
             media: media.clone(),
             clock: clock.clone(),
             scheduler: scheduler.clone(),
             watchers: watchers.clone(),
+            leases: leases.clone(),
             attempts: i64::from(background.attempts),
             keep: config.media.keep,
         };
@@ -126,7 +128,6 @@ impl Builder {
         let routes = with_data(api, &accounts, &campaigns, &clock);
         let dispatch =
             InProcess::start(background.threads, &routes).map_err(|e| Error::new("background.threads", e))?;
-        let leases = Leases::default();
         let runner = Runner {
             store: store.clone(),
             media: media.clone(),

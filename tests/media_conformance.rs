@@ -119,7 +119,7 @@ async fn nothing_is_there_before_the_commit(media: &dyn Media) {
     for length in [10, LARGE] {
         let mut sink = media.write_result();
         sink.write(sample(length).into()).await.unwrap();
-        assert!(!media.has_result(&result('a').file_name()).await.unwrap());
+        assert!(!media.has_result(&result('a').file_name(), 3).await.unwrap());
         drop(sink);
         let mut sink = media.write_body(rid('a'));
         sink.write(sample(length).into()).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_removal_may_be_repeated(media: &dyn Media) {
         media.remove(file.clone()).await.unwrap();
         media.remove(file).await.unwrap();
     }
-    assert!(!media.has_result(&result('a').file_name()).await.unwrap());
+    assert!(!media.has_result(&result('a').file_name(), 3).await.unwrap());
     assert!(matches!(read(media, &result('a'), 0..1).await, Err(Error::Missing)));
 }
 
@@ -165,7 +165,7 @@ async fn a_name_that_is_not_our_own_is_missing(media: &dyn Media) {
     for name in ["../x", "..", "", "/etc/passwd", "x", &format!("./{}", result('a').file_name()), &body.file_name()] {
         let foreign = File::Result(name.to_owned());
         assert!(matches!(media.read_result(name, 0..1).await.err(), Some(Error::Missing)), "{name}");
-        assert!(matches!(media.has_result(name).await, Err(Error::Missing)), "{name}");
+        assert!(matches!(media.has_result(name, 3).await, Err(Error::Missing)), "{name}");
         assert!(matches!(media.remove(foreign.clone()).await, Err(Error::Missing)), "{name}");
         assert!(matches!(store(media, foreign, b"{}").await, Err(Error::Missing)), "{name}");
     }

@@ -192,7 +192,9 @@ fn cell(value: Option<&Value>) -> String {
 /// SECURITY: a spreadsheet runs text that begins with one of these as a formula; an apostrophe makes it text again.
 fn harmless(text: &str) -> String {
     let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
-    if runs && text.parse::<f64>().is_err() { format!("'{text}") } else { text.to_owned() }
+    // Of letters a number has an exponent's: "-inf" is none to a spreadsheet.
+    let number = text.parse::<f64>().is_ok_and(f64::is_finite);
+    if runs && !number { format!("'{text}") } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -219,9 +221,15 @@ mod tests {
 
     #[test]
     fn formulas_become_text_and_numbers_stay() {
-        for (text, cell) in
-            [("=1+1", "'=1+1"), ("@x", "'@x"), ("-x", "'-x"), ("-5", "-5"), ("+1.5", "+1.5"), ("a=b", "a=b")]
-        {
+        for (text, cell) in [
+            ("=1+1", "'=1+1"),
+            ("@x", "'@x"),
+            ("-x", "'-x"),
+            ("-5", "-5"),
+            ("+1.5", "+1.5"),
+            ("a=b", "a=b"),
+            ("-inf", "'-inf"),
+        ] {
             assert_eq!(harmless(text), cell);
         }
     }

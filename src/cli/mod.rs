@@ -83,6 +83,12 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// Says a line on standard output. Whoever reads it may have read enough.
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
 fn load(file: Option<PathBuf>) -> Result<Config, Failure> {
     let default = PathBuf::from("bgrs.toml");
     let file = file.or_else(|| default.is_file().then_some(default));

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 
-use super::Failure;
+use super::{Failure, say};
 
 /// Scans stored in one act.
 const BATCH: u64 = 5000;
@@ -39,7 +39,7 @@ pub struct Arguments {
 pub async fn run(config: Config, arguments: &Arguments) -> Result<(), Failure> {
     let accounts = app::open_accounts(&config).await.map_err(Failure::usage)?;
     if let Some(made) = app::ensure_administrator(&accounts).await.map_err(Failure::usage)? {
-        println!("{made}");
+        say(made);
     }
     let store = app::open_store(&config).map_err(Failure::usage)?;
     let owner = accounts.list(0, 1).await.map_err(Failure::refused)?.first().map(|user| user.id);
@@ -69,7 +69,7 @@ pub async fn run(config: Config, arguments: &Arguments) -> Result<(), Failure> {
         bar.set_position(made);
     }
     bar.finish_and_clear();
-    println!("{} campaigns and {made} scans made", campaigns.len());
+    say(format_args!("{} campaigns and {made} scans made", campaigns.len()));
     Ok(())
 }
 

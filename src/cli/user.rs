@@ -8,7 +8,7 @@ use bgrs::{Config, app};
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::{Failure, say};
 
 /// Users read at once.
 const PAGE: usize = 500;
@@ -50,18 +50,18 @@ pub async fn run(config: Config, command: Command) -> Result<(), Failure> {
         Command::Add { login, admin } => {
             let change = Change { login: Some(login), is_admin: Some(admin), ..Change::default() };
             let user = accounts.add(Draft { change, password }).await.map_err(refused)?;
-            println!("user {} made, id {}", user.login, user.id);
+            say(format_args!("user {} made, id {}", user.login, user.id));
         }
         Command::Passwd { login } => {
             let user = accounts.find(&login).await.map_err(refused)?;
             accounts.change(user.id, Draft { password, ..Draft::default() }).await.map_err(refused)?;
-            println!("user {login} has another password");
+            say(format_args!("user {login} has another password"));
         }
         Command::List => list(&accounts).await?,
         Command::Remove { login } => {
             let user = accounts.find(&login).await.map_err(refused)?;
             accounts.remove(user.id).await.map_err(refused)?;
-            println!("user {login} removed");
+            say(format_args!("user {login} removed"));
         }
     }
     Ok(())
@@ -72,7 +72,7 @@ async fn list(accounts: &Accounts) -> Result<(), Failure> {
     loop {
         let users = accounts.list(after, PAGE).await.map_err(refused)?;
         for user in &users {
-            println!("{}\t{}\tis_admin={}\t{}", user.id, user.login, user.is_admin, user.created);
+            say(format_args!("{}\t{}\tis_admin={}\t{}", user.id, user.login, user.is_admin, user.created));
         }
         match users.last() {
             Some(last) => after = last.id,

@@ -153,7 +153,10 @@ async fn send_body(body: BoxBody, pieces: mpsc::Sender<Result<Bytes, Error>>) {
         let piece = match piece {
             Ok(None) => return,
             Ok(Some(Ok(bytes))) => Ok(bytes),
-            Ok(Some(Err(error))) => Err(Error::BrokeOff(error.to_string())),
+            Ok(Some(Err(error))) => {
+                log::error!("an answer broke off: {error}");
+                Err(Error::BrokeOff)
+            }
             Err(_) => Err(Error::Panicked),
         };
         let ended = piece.is_err();
@@ -194,10 +197,12 @@ fn payload(body: BoxStream<'static, std::io::Result<Bytes>>) -> Payload {
 }
 
 fn malformed(error: &dyn std::error::Error) -> Error {
-    Error::BrokeOff(format!("the stored call cannot be made again: {error}"))
+    log::error!("a stored call cannot be made again: {error}");
+    Error::Malformed
 }
 
 /// A service that fails without an answer: a middleware's error outside the API's own error handling.
 fn unanswerable(error: &actix_web::Error) -> Error {
-    Error::BrokeOff(error.to_string())
+    log::error!("the API gave no answer: {error}");
+    Error::BrokeOff
 }

@@ -41,9 +41,12 @@ pub enum Error {
     /// The handler panicked.
     #[error("the API's handler broke down; the server's log says where")]
     Panicked,
-    /// The answer broke off in the middle of its body.
-    #[error("the API's answer broke off: {0}")]
-    BrokeOff(String),
+    /// The answer broke off before its end.
+    #[error("the API's answer broke off; the server's log says why")]
+    BrokeOff,
+    /// What is stored of the call is none that can be made.
+    #[error("the stored call cannot be made again")]
+    Malformed,
     /// The threads that run the API are gone.
     #[error("the API is not running")]
     Stopped,

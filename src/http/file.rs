@@ -21,7 +21,7 @@ pub const REQUEST: HeaderName = HeaderName::from_static("bgrs-request");
 
 /// Headers that are the server's on a result, whatever the API said.
 pub fn is_ours(name: &str) -> bool {
-    const OURS: [&str; 9] = [
+    const OURS: [&str; 8] = [
         "accept-ranges",
         "bgrs-request",
         "cache-control",
@@ -29,7 +29,6 @@ pub fn is_ours(name: &str) -> bool {
         "content-range",
         "content-security-policy",
         "etag",
-        "expires",
         "x-content-type-options",
     ];
     OURS.contains(&name)

@@ -114,8 +114,8 @@ pub trait Media: Send + Sync {
     /// Reads a stored body, decrypted.
     async fn read_body(&self, rid: Rid) -> Result<ByteStream>;
 
-    /// Whether a result's file is there.
-    async fn has_result(&self, name: &str) -> Result<bool>;
+    /// Whether a result's file is there, with so many bytes.
+    async fn has_result(&self, name: &str, size: u64) -> Result<bool>;
 
     /// Writes a small result again, unless its file holds these bytes: a power cut may have taken it.
     async fn restore(&self, name: &str, bytes: Bytes) -> Result<()>;

@@ -70,6 +70,10 @@ pub fn parse(text: &str) -> Option<Timestamp> {
         .then(|| TimeZone::UTC.to_timestamp(DateTime::strptime(SHOWN, text).ok()?).ok())
         .flatten();
     let time = shown.or_else(|| rfc3339(text))?;
+    // Their text sorts as time does only within years of four digits.
+    if text.starts_with(['-', '+']) || TimeZone::UTC.to_datetime(time).year() < 0 {
+        return None;
+    }
     let whole = Timestamp::from_second(time.as_second()).ok()?;
     if whole < time { whole.checked_add(jiff::SignedDuration::from_secs(1)).ok() } else { Some(whole) }
 }

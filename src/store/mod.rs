@@ -259,8 +259,8 @@ pub trait Store: Send + Sync {
     /// Of these requests, those that exist: with their state, and the name of their result.
     async fn states(&self, rids: Vec<Rid>) -> Result<HashMap<Rid, (State, Option<String>)>>;
 
-    /// Up to `limit` finished requests with a result and an id above `after`: id, rid, file name.
-    async fn results(&self, after: i64, limit: usize) -> Result<Vec<(i64, Rid, String)>>;
+    /// Up to `limit` finished requests with a result and an id above `after`: id, rid, file name, bytes.
+    async fn results(&self, after: i64, limit: usize) -> Result<Vec<(i64, Rid, String, u64)>>;
 
     /// Marks a finished request as failed, since its result's file is gone from the disk.
     async fn lose(&self, rid: Rid, now: Timestamp) -> Result<()>;

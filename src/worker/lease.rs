@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::store::{Claim, Store};
+use crate::store::{self, Claim, Store};
 
 /// How long a hold lasts without a heartbeat.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
@@ -49,15 +49,23 @@ impl Leases {
         let mut beat = tokio::time::interval(HEARTBEAT);
         loop {
             beat.tick().await;
-            let claims: Vec<Claim> = self.lock().keys().copied().collect();
-            if claims.is_empty() {
-                continue;
-            }
-            match store.heartbeat(claims, Self::end(clock.now())).await {
-                Ok(lost) => lost.iter().for_each(|claim| self.lose(claim)),
-                Err(error) => log::warn!("leases were not prolonged: {error}"),
+            if let Err(error) = self.beat(&*store, &*clock).await {
+                log::warn!("leases were not prolonged: {error}");
             }
         }
+    }
+
+    /// Prolongs the holds once.
+    ///
+    /// # Errors
+    /// When the rows cannot be written.
+    pub async fn beat(&self, store: &dyn Store, clock: &dyn Clock) -> store::Result<()> {
+        let claims: Vec<Claim> = self.lock().keys().copied().collect();
+        if !claims.is_empty() {
+            let lost = store.heartbeat(claims, Self::end(clock.now())).await?;
+            lost.iter().for_each(|claim| self.lose(claim));
+        }
+        Ok(())
     }
 
     fn lose(&self, claim: &Claim) {

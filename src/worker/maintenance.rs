@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::lease::Leases;
 use crate::clock::Clock;
 use crate::failpoint::{self, Place};
 use crate::media::{File, Media, Walk};
@@ -39,6 +40,8 @@ pub struct Maintenance {
     pub scheduler: Scheduler,
     /// Who waits for ends.
     pub watchers: Watchers,
+    /// The holds of this process.
+    pub leases: Leases,
     /// Attempts in all.
     pub attempts: i64,
     /// How long results are kept.
@@ -99,6 +102,8 @@ impl Maintenance {
     /// # Errors
     /// When rows or files cannot be read or written.
     pub async fn look(&self) -> anyhow::Result<()> {
+        // First: where the clock has jumped, or the machine has slept, holds of this process look lapsed.
+        self.leases.beat(&*self.store, &*self.clock).await?;
         while self.rescue(Lapsed::Before(self.clock.now())).await? > 0 {}
         while self.expire().await? == STEP {
             tokio::time::sleep(REST).await;
@@ -164,10 +169,10 @@ impl Maintenance {
         }
         let Some(after) = sweep.rows else { return Ok(true) };
         let results = self.store.results(after, STEP).await?;
-        sweep.rows = results.last().map(|(id, _, _)| *id);
-        for (_, rid, name) in results {
-            if !self.media.has_result(&name).await? {
-                log::error!("{rid}: the file of its result is gone, it counts as failed from now on");
+        sweep.rows = results.last().map(|(id, ..)| *id);
+        for (_, rid, name, size) in results {
+            if !self.media.has_result(&name, size).await? {
+                log::error!("{rid}: the file of its result is gone or torn, it counts as failed from now on");
                 self.store.lose(rid, self.clock.now()).await?;
             }
         }

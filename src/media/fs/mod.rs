@@ -116,9 +116,14 @@ impl Media for FsMedia {
         Ok(pieces.boxed())
     }
 
-    async fn has_result(&self, name: &str) -> Result<bool> {
+    async fn has_result(&self, name: &str, size: u64) -> Result<bool> {
         let name = name.to_owned();
-        self.blocking(move |folder| Ok(folder.result(&name)?.try_exists()?)).await
+        self.blocking(move |folder| match fs::metadata(folder.result(&name)?) {
+            Ok(meta) => Ok(meta.len() == size),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        })
+        .await
     }
 
     async fn is_left_over(&self, file: &File) -> Result<bool> {

@@ -97,7 +97,7 @@ fn check_ours(connection: &Connection) -> Result<()> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version = version(connection)?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if application != APPLICATION_ID && tables > 0 && application != 0 {
+    if application != APPLICATION_ID && tables > 0 {
         return Err(Error::NotOurs("it is another program's database".to_owned()));
     }
     if version > MIGRATIONS.len() {
@@ -105,9 +105,6 @@ fn check_ours(connection: &Connection) -> Result<()> {
             "it is from a newer version of bgrs-server (schema {version}; this one knows up to {}): upgrade the server",
             MIGRATIONS.len()
         )));
-    }
-    if version == 0 && tables > 0 {
-        return Err(Error::NotOurs("it is another program's database".to_owned()));
     }
     Ok(())
 }

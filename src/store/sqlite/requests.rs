@@ -164,12 +164,13 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn results(&self, after: i64, limit: usize) -> Result<Vec<(i64, Rid, String)>> {
+    async fn results(&self, after: i64, limit: usize) -> Result<Vec<(i64, Rid, String, u64)>> {
         self.read(move |connection| {
-            let sql = "SELECT id, rid, result FROM bgrs WHERE id > ? AND result IS NOT NULL ORDER BY id LIMIT ?";
+            let sql = "SELECT id, rid, result, size FROM bgrs WHERE id > ? AND result IS NOT NULL ORDER BY id LIMIT ?";
             let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement
-                .query_map(params![after, limit as i64], |row| Ok((row.get(0)?, read_rid(row, 1)?, row.get(2)?)))?;
+            let rows = statement.query_map(params![after, limit as i64], |row| {
+                Ok((row.get(0)?, read_rid(row, 1)?, row.get(2)?, u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0)))
+            })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
         .await
