@@ -140,6 +140,16 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Puts back what could not be stored, before what came since.
+    pub fn put_back(&self, news: News) {
+        let mut waiting = self.0.lock();
+        waiting.progress = waiting.progress.max(news.progress);
+        let since = std::mem::replace(&mut waiting.details, news.details);
+        waiting.details.extend(since);
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
@@ -180,6 +190,11 @@ mod tests {
         let news = listener.take();
         assert_eq!((news.progress, news.details.len()), (Some(5555), 5));
         assert!(listener.take().is_empty());
+        progress.detail("since");
+        listener.put_back(news);
+        let again = listener.take();
+        assert_eq!((again.progress, again.details.len()), (Some(5555), 6));
+        assert_eq!(again.details[5].1, "since");
         progress.set(1e9);
         assert_eq!(listener.take().progress, Some(10_000));
         assert!(!progress.cancelled());

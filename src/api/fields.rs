@@ -4,7 +4,8 @@ use std::fmt;
 
 use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web;
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -206,6 +207,11 @@ fn broken(error: PayloadError) -> Error {
     log::debug!("a body broke off: {error}");
     match error {
         PayloadError::Overflow => too_large(),
+        PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Error::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "The body did not arrive in time; send it again without long pauses.",
+        )
+        .with(header::CONNECTION, HeaderValue::from_static("close")),
         _ => Error::bad_request("The body broke off or was malformed; send it again."),
     }
 }

@@ -202,7 +202,7 @@ async fn accept(
         return submit::submit(shared, req, &caller, name).await.map(Some);
     }
     hide_parameter(req, &name);
-    submit::bound_body(req, shared.bounds.max_body)?;
+    submit::bound_body(req, shared.bounds)?;
     Ok(None)
 }
 

@@ -148,16 +148,22 @@ async fn read(shared: &Shared, rid: Rid, mut payload: Payload) -> Result<Spooled
     Ok((sink.written() > 0).then_some(sink))
 }
 
-/// Holds a call in the foreground to the same bound: where no length is told, its body breaks off there.
-pub fn bound_body(req: &mut ServiceRequest, max: u64) -> Result<(), Error> {
-    check_length(req, max)?;
-    if req.headers().contains_key(header::TRANSFER_ENCODING) {
-        let mut received = 0;
-        let bounded = req.take_payload().map(move |piece| {
-            let piece = piece?;
-            received += piece.len() as u64;
-            if received > max { Err(PayloadError::Overflow) } else { Ok(piece) }
-        });
+/// Holds a call in the foreground to the same bounds: its body breaks off where it is too long, or too slow.
+pub fn bound_body(req: &mut ServiceRequest, bounds: Bounds) -> Result<(), Error> {
+    check_length(req, bounds.max_body)?;
+    if has_body(req) {
+        let end = tokio::time::Instant::now() + bounds.body_timeout;
+        let bounded =
+            futures_util::stream::unfold((req.take_payload(), 0), move |(mut payload, received)| async move {
+                let next = tokio::time::timeout(bounds.read_timeout, payload.next());
+                let piece = match tokio::time::timeout_at(end, next).await {
+                    Ok(Ok(piece)) => piece?,
+                    _ => Err(PayloadError::Io(std::io::ErrorKind::TimedOut.into())),
+                };
+                let received = received + piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                let piece = if received > bounds.max_body { Err(PayloadError::Overflow) } else { piece };
+                Some((piece, (payload, received)))
+            });
         req.set_payload(Payload::Stream { payload: Box::pin(bounded) });
     }
     Ok(())

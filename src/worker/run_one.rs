@@ -18,7 +18,7 @@ use crate::progress::{Listener, Progress};
 use crate::store::{self, Claimed, Ending, Store};
 use crate::watch::Watchers;
 
-/// How long to wait before an end that the store refused is tried again.
+/// How long to wait before what the store refused at a request's end is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The time between two reports of a handler's progress to the store.
@@ -105,7 +105,9 @@ impl Runner {
                 Outcome::Failed(Failure::interrupted(&method))
             }
         };
-        self.report_once(claim, &listener).await;
+        while !self.report_once(claim, &listener).await {
+            tokio::time::sleep(PAUSE).await;
+        }
         let next = self.end(claim, outcome, has_body, begun, next()).await;
         (Run::Ended, next)
     }
@@ -119,15 +121,18 @@ impl Runner {
         }
     }
 
-    async fn report_once(&self, claim: store::Claim, listener: &Listener) {
+    /// Takes what there is to the store; `false` where that failed, and nothing is lost.
+    async fn report_once(&self, claim: store::Claim, listener: &Listener) -> bool {
         let news = listener.take();
         if news.is_empty() {
-            return;
+            return true;
         }
-        match self.store.report(claim, news.progress, news.details).await {
-            Ok(_) => {}
-            Err(error) => log::warn!("{}: its progress could not be stored: {error}", claim.rid),
+        if let Err(error) = self.store.report(claim, news.progress, news.details.clone()).await {
+            log::warn!("{}: its progress could not be stored, trying again: {error}", claim.rid);
+            listener.put_back(news);
+            return false;
         }
+        true
     }
 
     async fn perform(&self, claimed: Claimed, progress: Progress) -> Outcome {

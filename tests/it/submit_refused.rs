@@ -1,11 +1,14 @@
 //! Section 1: a call that is refused leaves no row and no file behind.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::json;
 
 use crate::common::http::{basic, exchange_and_hang_up};
+use crate::common::server::PASSWORD;
 use crate::common::{Response, TestServer, assert_submitted, error_of, until};
 
 #[test]
@@ -190,4 +193,34 @@ fn one_more_than_the_queue_holds_is_refused_with_503() {
     error_of(&refusal, 503);
     assert_told_when_to_come_back(&refusal);
     until("there is room again", || server.get("/v2.5/users/me?bgrs=yes").status == 202);
+}
+
+#[test]
+fn a_database_that_another_program_holds_is_507_and_leaves_nothing() {
+    let server = TestServer::start();
+    server.finished_get("/users/me");
+    let db = server.db();
+    db.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    server.get("/users/me?bgrs=yes").expect(507);
+    db.execute_batch("ROLLBACK").expect("no lock");
+    server.finished_get("/users/me");
+    assert_eq!(server.rows(), 2);
+}
+
+#[test]
+fn a_body_that_stalls_is_408_in_the_background_and_in_the_foreground() {
+    let server = TestServer::options().server("read_timeout = \"1s\"").start();
+    for target in ["/campaigns?bgrs=yes", "/campaigns"] {
+        let credentials = basic("admin", PASSWORD);
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: a\r\nAuthorization: {credentials}\r\nContent-Type: application/json\r\n\
+             Content-Length: 20\r\n\r\n{{\"name\""
+        );
+        let mut connection = TcpStream::connect(server.addr()).expect("a connection");
+        connection.write_all(head.as_bytes()).expect("half a call");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{target}: {answer}");
+    }
+    assert_eq!(server.rows(), 0);
 }
