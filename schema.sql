@@ -74,6 +74,7 @@ CREATE TABLE bgrs (
     name         TEXT NOT NULL,                 -- path and query as sent
     headers      TEXT NOT NULL,                 -- JSON: [["name", "value"], …]
     body         INTEGER,                       -- its length in bytes, in media/bgrs.<rid>.body until the request ends
+    batch        INTEGER,                       -- of a batch: how many elements its body has, each a call of its own
 
     -- when
     created_dt   TEXT NOT NULL,

@@ -13,7 +13,7 @@ use crate::accounts::Accounts;
 use crate::auth::Authenticator;
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::dispatch::{InProcess, Routes};
+use crate::dispatch::{Batch, Dispatch, InProcess, Routes};
 use crate::http::accept::{self, Accept};
 use crate::http::{self, Bounds, Precheck, Shared};
 use crate::media::fs::FsMedia;
@@ -128,10 +128,11 @@ impl Builder {
         let routes = with_data(api, &accounts, &campaigns, &clock);
         let dispatch =
             InProcess::start(background.threads, &routes).map_err(|e| Error::new("background.threads", e))?;
+        let dispatch: Arc<dyn Dispatch> = Arc::new(Batch::new(Arc::new(dispatch)));
         let runner = Runner {
             store: store.clone(),
             media: media.clone(),
-            dispatch: Arc::new(dispatch),
+            dispatch: dispatch.clone(),
             clock: clock.clone(),
             watchers: watchers.clone(),
             settler: settler.clone(),
@@ -151,7 +152,8 @@ impl Builder {
             body_timeout: config.server.body_timeout,
         };
         let under_way = accept::UnderWay::default();
-        let shared = Shared { store, media, auth, clock, scheduler, watchers, bounds, versions, precheck, under_way };
+        let shared =
+            Shared { store, media, dispatch, auth, clock, scheduler, watchers, bounds, versions, precheck, under_way };
         let mount = Mount { shared: Arc::new(shared), routes };
         Ok(Bgrs { mount, pool, upkeep, maintenance, settler, administrator, _lock: lock })
     }

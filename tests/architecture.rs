@@ -25,7 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "worker",
         &["auth", "clock", "dispatch", "failpoint", "media", "model", "progress", "scheduler", "store", "watch"],
     ),
-    ("http", &["auth", "clock", "dispatch", "failpoint", "media", "model", "scheduler", "store", "watch"]),
+    ("http", &["auth", "clock", "dispatch", "failpoint", "media", "model", "progress", "scheduler", "store", "watch"]),
     ("api", &["accounts", "clock", "http", "model", "progress", "store"]),
     (
         "app",

@@ -23,7 +23,7 @@ fn owner(id: i64) -> Owner {
 
 fn request(method: &str, of: i64) -> NewRequest {
     let headers: Headers = [("accept", "*/*")].into_iter().collect();
-    let call = Call { method: method.to_owned(), name: "/a?bgrs=yes".to_owned(), headers, body: None };
+    let call = Call { method: method.to_owned(), name: "/a?bgrs=yes".to_owned(), headers, body: None, batch: None };
     NewRequest { rid: Rid::generate(now()).unwrap(), owner: owner(of), vouched: None, call, created: now() }
 }
 

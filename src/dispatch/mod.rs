@@ -1,5 +1,6 @@
 //! Performing one captured call.
 
+mod batch;
 pub mod headers;
 mod in_process;
 
@@ -9,6 +10,7 @@ use futures_util::stream::BoxStream;
 
 use crate::model::{Call, Caller, Headers, Rid};
 use crate::progress::Progress;
+pub use batch::Batch;
 pub use in_process::{Background, InProcess, Routes};
 
 /// What is to be performed.

@@ -21,7 +21,7 @@ use futures_util::future::LocalBoxFuture;
 use lru::LruCache;
 
 use super::place::{self, Place};
-use super::{Error, Shared, log_line, submit};
+use super::{Error, Shared, batch, log_line, submit};
 use crate::auth;
 use crate::model::target::{self, Asked};
 
@@ -195,15 +195,21 @@ async fn accept(
     }
     let name = target_of(req);
     (shared.precheck)(req.method().as_str(), &name)?;
-    if asked(req, &name)? == Asked::Background {
-        if !matched.matches(req) {
-            return Err(place::not_found(req.match_info().as_str(), shared.versions));
-        }
-        return submit::submit(shared, req, &caller, name).await.map(Some);
+    let asked = asked(req, &name)?;
+    if asked == Asked::Background && !matched.matches(req) {
+        return Err(place::not_found(req.match_info().as_str(), shared.versions));
     }
-    hide_parameter(req, &name);
     submit::bound_body(req, shared.bounds)?;
-    Ok(None)
+    let batch = batch::is_batch(req).await?;
+    match asked {
+        Asked::Background => submit::submit(shared, req, &caller, name, batch).await.map(Some),
+        Asked::Nothing if batch => submit::submit(shared, req, &caller, name, batch).await.map(Some),
+        Asked::Foreground if batch => batch::perform(shared, req, caller, name).await.map(Some),
+        Asked::Nothing | Asked::Foreground => {
+            hide_parameter(req, &name);
+            Ok(None)
+        }
+    }
 }
 
 /// The short way of what comes most often: a submission without a body by a caller who is remembered. `None`: it has left

@@ -3,6 +3,7 @@
 //! | route | file |
 //! | --- | --- |
 //! | any API route with `?bgrs=yes` | `accept.rs`, `submit.rs` |
+//! | an array on a collection | `accept.rs`, `batch.rs` |
 //! | `GET /bgrs/{rid}` | `information.rs` |
 //! | `GET /bgrs/{rid}/details` | `details.rs` |
 //! | `GET /bgrs/{rid}/result` | `result.rs` |
@@ -10,6 +11,7 @@
 //! | `GET /healthz`, `GET /readyz` | `health.rs` |
 
 pub mod accept;
+mod batch;
 mod caller;
 mod details;
 pub mod error;
@@ -31,6 +33,7 @@ use actix_web::web;
 
 use crate::auth::Authenticator;
 use crate::clock::Clock;
+use crate::dispatch::Dispatch;
 use crate::media::Media;
 use crate::scheduler::Scheduler;
 use crate::store::Store;
@@ -45,6 +48,8 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// The bytes.
     pub media: Arc<dyn Media>,
+    /// What performs a batch in the foreground.
+    pub dispatch: Arc<dyn Dispatch>,
     /// Who is calling.
     pub auth: Arc<Authenticator>,
     /// The time.

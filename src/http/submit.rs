@@ -15,6 +15,7 @@ use super::{Error, JSON, NO_STORE, RETRY_AFTER, Shared, accept};
 use crate::dispatch::headers;
 use crate::failpoint::{self, Place};
 use crate::media::{File, Sink};
+use crate::model::array::{self, Splitter};
 use crate::model::{Call, Caller, Rid};
 use crate::scheduler::{Refusal, Reservation};
 use crate::store::{Known, NewRequest};
@@ -31,7 +32,21 @@ pub struct Bounds {
 }
 
 /// A body that is written but not yet durable.
-type Spooled = Option<Box<dyn Sink>>;
+#[derive(Default)]
+pub struct Spooled {
+    /// `None` where there were no bytes.
+    pub sink: Option<Box<dyn Sink>>,
+    /// Of a batch: the number of its elements.
+    batch: Option<u64>,
+}
+
+impl Spooled {
+    /// The call that the body is of.
+    pub fn call(&self, req: &ServiceRequest, name: String) -> Call {
+        let (method, headers) = (req.method().to_string(), headers::of_call(req.headers()));
+        Call { method, name, headers, body: self.sink.as_ref().map(|sink| sink.written()), batch: self.batch }
+    }
+}
 
 /// Accepts a call. Whatever is refused leaves neither a row nor a file.
 pub async fn submit(
@@ -39,12 +54,14 @@ pub async fn submit(
     req: &mut ServiceRequest,
     caller: &Caller,
     name: String,
+    batch: bool,
 ) -> Result<HttpResponse, Error> {
-    let (new, place) = begin(shared, req, caller, name)?;
-    let body = spool(shared, new.rid, req).await?;
-    let rid = new.rid;
-    let call = Call { body: body.as_ref().map(|sink| sink.written()), ..new.call };
-    if keep(shared, NewRequest { call, ..new }, body, place).await? {
+    let place = reserve(shared, caller)?;
+    let rid = new_rid(shared)?;
+    let body = spool(shared, rid, req, batch).await?;
+    let call = body.call(req, name);
+    let new = NewRequest { rid, owner: caller.owner(), vouched: None, call, created: shared.clock.now() };
+    if keep(shared, new, body, place).await? {
         Ok(accepted(rid))
     } else {
         Err(accept::challenge("The user is gone; sign in as another."))
@@ -59,9 +76,13 @@ pub async fn submit_remembered(
     known: Arc<Known>,
     name: String,
 ) -> Option<Result<HttpResponse, Error>> {
-    let (new, place) = begin(shared, req, &known.caller(), name).ok()?;
-    let rid = new.rid;
-    match keep(shared, NewRequest { vouched: Some(known), ..new }, None, place).await {
+    let caller = known.caller();
+    let place = reserve(shared, &caller).ok()?;
+    let rid = new_rid(shared).ok()?;
+    let body = Spooled::default();
+    let call = body.call(req, name);
+    let new = NewRequest { rid, owner: caller.owner(), vouched: Some(known), call, created: shared.clock.now() };
+    match keep(shared, new, body, place).await {
         Ok(true) => Some(Ok(accepted(rid))),
         Ok(false) => None,
         Err(error) => Some(Err(error)),
@@ -74,25 +95,18 @@ pub fn has_body(req: &ServiceRequest) -> bool {
     headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// A place in the queue, and the request as far as it is known without its body.
-fn begin(
-    shared: &Shared,
-    req: &ServiceRequest,
-    caller: &Caller,
-    name: String,
-) -> Result<(NewRequest, Reservation), Error> {
+/// A place in the queue for a call that fits onto the disk.
+fn reserve(shared: &Shared, caller: &Caller) -> Result<Reservation, Error> {
     let place = shared.scheduler.reserve(caller.owner()).map_err(refused)?;
-    if shared.media.is_full() {
-        return Err(Error::no_space());
-    }
-    let now = shared.clock.now();
-    let rid = Rid::generate(now).map_err(|error| {
+    if shared.media.is_full() { Err(Error::no_space()) } else { Ok(place) }
+}
+
+/// A new request's id.
+pub fn new_rid(shared: &Shared) -> Result<Rid, Error> {
+    Rid::generate(shared.clock.now()).map_err(|error| {
         log::error!("no random numbers: {error}");
         Error::internal()
-    })?;
-    let (method, headers) = (req.method().to_string(), headers::of_call(req.headers()));
-    let call = Call { method, name, headers, body: None };
-    Ok((NewRequest { rid, owner: caller.owner(), vouched: None, call, created: now }, place))
+    })
 }
 
 /// Keeps a request, in a task of its own: a client that hangs up drops the caller's future, and nothing may be torn.
@@ -104,8 +118,8 @@ async fn keep(shared: &Arc<Shared>, new: NewRequest, body: Spooled, place: Reser
 /// Body durable, row committed, workers woken, in that order; `false` where the row was refused.
 async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<bool, Error> {
     let rid = new.rid;
-    let has_body = body.is_some();
-    if let Some(sink) = body {
+    let has_body = body.sink.is_some();
+    if let Some(sink) = body.sink {
         sink.commit(File::Body(rid)).await?;
     }
     failpoint::reach(Place::BeforeInsert);
@@ -121,34 +135,32 @@ async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reser
     Ok(true)
 }
 
-/// Streams the body to the disk; no bytes, no file.
-async fn spool(shared: &Shared, rid: Rid, req: &mut ServiceRequest) -> Result<Spooled, Error> {
-    let bounds = shared.bounds;
-    check_length(req, bounds.max_body)?;
-    let payload = req.take_payload();
+/// Streams the body, which is bounded already, to the disk; no bytes, no file. A batch's is looked at on the way: what is
+/// no array leaves nothing.
+pub async fn spool(shared: &Shared, rid: Rid, req: &mut ServiceRequest, batch: bool) -> Result<Spooled, Error> {
+    let mut payload = req.take_payload();
     if matches!(payload, Payload::None) {
-        return Ok(None);
+        return Ok(Spooled::default());
     }
-    let reading = read(shared, rid, payload);
-    tokio::time::timeout(bounds.body_timeout, reading).await.unwrap_or_else(|_| Err(too_slow()))
-}
-
-async fn read(shared: &Shared, rid: Rid, mut payload: Payload) -> Result<Spooled, Error> {
-    let bounds = shared.bounds;
     let mut sink = shared.media.write_body(rid);
-    loop {
-        let piece = tokio::time::timeout(bounds.read_timeout, payload.next()).await.map_err(|_| too_slow())?;
-        let Some(piece) = piece else { break };
+    let mut splitter = batch.then(Splitter::default);
+    while let Some(piece) = payload.next().await {
         let piece = piece.map_err(broken)?;
-        if sink.written() + piece.len() as u64 > bounds.max_body {
-            return Err(too_large(bounds.max_body));
+        if let Some(splitter) = &mut splitter {
+            splitter.push(&piece, drop).map_err(|error| no_array(&error))?;
         }
         sink.write(piece).await?;
     }
-    Ok((sink.written() > 0).then_some(sink))
+    let batch = splitter.map(Splitter::end).transpose().map_err(|error| no_array(&error))?;
+    Ok(Spooled { sink: (sink.written() > 0).then_some(sink), batch })
 }
 
-/// Holds a call in the foreground to the same bounds: its body breaks off where it is too long, or too slow.
+fn no_array(error: &array::Error) -> Error {
+    Error::bad_request(format!("The body is not the JSON array that it begins as: {error}. Nothing was done."))
+        .with(header::CONNECTION, HeaderValue::from_static("close"))
+}
+
+/// Holds a call to the bounds: its body breaks off where it is too long, or too slow.
 pub fn bound_body(req: &mut ServiceRequest, bounds: Bounds) -> Result<(), Error> {
     check_length(req, bounds.max_body)?;
     if has_body(req) {
@@ -171,7 +183,7 @@ pub fn bound_body(req: &mut ServiceRequest, bounds: Bounds) -> Result<(), Error>
 
 fn check_length(req: &ServiceRequest, max: u64) -> Result<(), Error> {
     let length = req.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > max) { Err(too_large(max)) } else { Ok(()) }
+    if length.is_some_and(|length| length > max) { Err(too_large()) } else { Ok(()) }
 }
 
 fn accepted(rid: Rid) -> HttpResponse {
@@ -200,8 +212,8 @@ fn refused(refusal: Refusal) -> Error {
     }
 }
 
-fn too_large(max: u64) -> Error {
-    let description = format!("The body is larger than the {max} bytes that this server stores; send a smaller one.");
+fn too_large() -> Error {
+    let description = "The body is larger than server.max_body; send a smaller one.";
     Error::new(StatusCode::PAYLOAD_TOO_LARGE, description).with(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
@@ -210,8 +222,13 @@ fn too_slow() -> Error {
         .with(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-fn broken(error: PayloadError) -> Error {
-    log::debug!("a body broke off: {error}");
+/// The answer to a body that did not come to its end.
+pub fn broken(error: PayloadError) -> Error {
+    match error {
+        PayloadError::Overflow => return too_large(),
+        PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => return too_slow(),
+        error => log::debug!("a body broke off: {error}"),
+    }
     Error::bad_request("The body broke off or was malformed; send it again.")
         .with(header::CONNECTION, HeaderValue::from_static("close"))
 }

@@ -13,6 +13,8 @@ pub struct Call {
     pub headers: Headers,
     /// The body's length in bytes; `None` where there is no body.
     pub body: Option<u64>,
+    /// Of a batch: the number of elements in its body, each a call of its own.
+    pub batch: Option<u64>,
 }
 
 impl Call {

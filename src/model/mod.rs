@@ -3,6 +3,7 @@
 //! No I/O, no actix, no SQL: everything here can be tested with values alone.
 
 mod answer;
+pub mod array;
 mod call;
 mod caller;
 mod headers;

@@ -1,6 +1,7 @@
 //! The server as its callers see it: every test starts the real binary on data of its own.
 
 mod auth;
+mod batch;
 mod campaigns;
 mod cli_users;
 mod common;

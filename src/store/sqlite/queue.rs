@@ -17,8 +17,8 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
     if !known {
         return Ok(false);
     }
-    let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, created_dt)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, batch, created_dt)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let call = &new.call;
     connection.prepare_cached(sql)?.execute(params![
         new.rid.to_string(),
@@ -28,6 +28,7 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
         call.name,
         call.headers.to_json(),
         call.body.map(|length| length as i64),
+        call.batch.map(|elements| elements as i64),
         time::format(new.created),
     ])?;
     Ok(true)
@@ -51,7 +52,7 @@ pub fn claim(connection: &Connection, owner: &Owner, now: Timestamp, lease: Time
 fn oldest(connection: &Connection, owner: &Owner, state: State) -> Result<Option<(Claim, Call)>> {
     // SQLite takes a partial index only where the query repeats its condition; INDEXED BY makes a slip an error and not
     // a walk through the whole table.
-    let sql = "SELECT id, rid, attempts, method, name, headers, body FROM bgrs INDEXED BY bgrs_unended
+    let sql = "SELECT id, rid, attempts, method, name, headers, body, batch FROM bgrs INDEXED BY bgrs_unended
                WHERE finished_dt IS NULL AND source = ? AND user_id = ? AND status_id = ? ORDER BY id LIMIT 1";
     let found = connection.prepare_cached(sql)?.query_row(params![owner.source, owner.id, state.id()], |row| {
         Ok((Claim { id: row.get(0)?, rid: read_rid(row, 1)?, attempt: row.get(2)? }, read_call(row, 3)?))
@@ -143,7 +144,7 @@ pub fn rescue(
         Lapsed::All => ":".to_owned(),
         Lapsed::Before(moment) => time::format(moment),
     };
-    let sql = "SELECT id, rid, attempts, source, user_id, method, name, headers, body FROM bgrs
+    let sql = "SELECT id, rid, attempts, source, user_id, method, name, headers, body, batch FROM bgrs
                INDEXED BY bgrs_unended WHERE finished_dt IS NULL AND status_id = 2 AND lease_dt < ?
                ORDER BY id LIMIT ?";
     let lost: Vec<(Claim, Owner, Call)> = connection

@@ -44,15 +44,16 @@ pub fn read_request(row: &Row<'_>) -> rusqlite::Result<Request> {
     })
 }
 
-/// Method, name, headers and body length, from column `at` on.
+/// Method, name, headers, body length and number of elements, from column `at` on.
 pub fn read_call(row: &Row<'_>, at: usize) -> rusqlite::Result<Call> {
     let headers: String = row.get(at + 2)?;
-    let body: Option<i64> = row.get(at + 3)?;
+    let (body, batch): (Option<i64>, Option<i64>) = (row.get(at + 3)?, row.get(at + 4)?);
     Ok(Call {
         method: row.get(at)?,
         name: row.get(at + 1)?,
         headers: Headers::from_json(&headers).map_err(|error| unreadable(at + 2, error))?,
         body: body.and_then(|length| u64::try_from(length).ok()),
+        batch: batch.and_then(|elements| u64::try_from(elements).ok()),
     })
 }
 

@@ -1,0 +1,90 @@
+//! Batches: which calls are one, and those that are performed in the foreground.
+
+use std::sync::Arc;
+
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::http::{Method, header};
+use actix_web::{HttpMessage, HttpResponse};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::{Error, JSON, Shared, submit};
+use crate::dispatch::Replay;
+use crate::media::File;
+use crate::model::Caller;
+use crate::model::array::is_space;
+use crate::progress::Progress;
+
+/// White space before an array at most; behind more of it nobody looks for one.
+const MOST_SPACE: usize = 64 * 1024;
+
+/// Whether a call is a batch: a POST, PUT or DELETE on a collection, of JSON whose first byte is a bracket. The body is as
+/// it was afterwards.
+///
+/// # Errors
+/// When the body does not come.
+pub async fn is_batch(req: &mut ServiceRequest) -> Result<bool, Error> {
+    if !submit::has_body(req) || !is_json(req) || !is_collection(req) {
+        return Ok(false);
+    }
+    let mut payload = req.take_payload();
+    let (mut seen, mut first) = (Vec::<Bytes>::new(), None);
+    while first.is_none() && seen.iter().map(Bytes::len).sum::<usize>() < MOST_SPACE {
+        let Some(piece) = payload.next().await else { break };
+        let piece = piece.map_err(submit::broken)?;
+        first = piece.iter().copied().find(|byte| !is_space(*byte));
+        seen.push(piece);
+    }
+    let whole = futures_util::stream::iter(seen).map(Ok).chain(payload);
+    req.set_payload(Payload::Stream { payload: Box::pin(whole) });
+    Ok(first == Some(b'['))
+}
+
+fn is_json(req: &ServiceRequest) -> bool {
+    let sent = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    sent.and_then(|sent| sent.parse::<mime::Mime>().ok()).is_some_and(|sent| sent.essence_str() == "application/json")
+}
+
+/// Whether the path is one whose objects can be made or, with an id behind it, changed or removed.
+fn is_collection(req: &ServiceRequest) -> bool {
+    let pattern = req.match_pattern();
+    if pattern.is_none_or(|pattern| pattern.ends_with('}')) {
+        return false;
+    }
+    match *req.method() {
+        Method::POST => true,
+        Method::PUT | Method::DELETE => {
+            let object = format!("{}/1", req.match_info().as_str());
+            req.resource_map().match_pattern(&object).is_some()
+        }
+        _ => false,
+    }
+}
+
+/// Performs a batch in the foreground: from a file, as in the background, since nothing may be done of an array that is
+/// none at its end. The file has lost its name before the first element is called.
+///
+/// # Errors
+/// What is wrong with the body, or that it cannot be stored.
+pub async fn perform(
+    shared: &Arc<Shared>,
+    req: &mut ServiceRequest,
+    caller: Caller,
+    name: String,
+) -> Result<HttpResponse, Error> {
+    let rid = submit::new_rid(shared)?;
+    let spooled = submit::spool(shared, rid, req, true).await?;
+    let call = spooled.call(req, name);
+    let Some(sink) = spooled.sink else { return Err(Error::internal()) };
+    let file = File::Body(rid);
+    sink.commit(file.clone()).await?;
+    let body = shared.media.read_body(rid).await;
+    shared.media.remove(file).await?;
+    let body = Some(body?.map(|piece| piece.map_err(std::io::Error::other)).boxed());
+    let replay = Replay { rid, call, caller, progress: Progress::default(), body };
+    let answer = shared.dispatch.dispatch(replay).await.map_err(|error| {
+        log::error!("a batch was not performed: {error}");
+        Error::internal()
+    })?;
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).streaming(answer.body))
+}
