@@ -176,7 +176,8 @@ pub fn bound_body(req: &mut ServiceRequest, bounds: Bounds) -> Result<(), Error>
                 let piece = if received > bounds.max_body { Err(PayloadError::Overflow) } else { piece };
                 Some((piece, (payload, received)))
             });
-        req.set_payload(Payload::Stream { payload: Box::pin(bounded) });
+        // Fused: whoever reads a body may look again behind its end.
+        req.set_payload(Payload::Stream { payload: Box::pin(bounded.fuse()) });
     }
     Ok(())
 }

@@ -164,11 +164,11 @@ fn a_batch_that_a_kill_interrupts_is_not_repeated_and_says_how_far_it_came() {
     let rid = assert_submitted(&server.post("/campaigns", &named(total)));
     let done = |server: &TestServer| {
         let details = server.details(&rid);
-        let counts = details.iter().filter_map(|detail| {
+        let mut counts = details.iter().filter_map(|detail| {
             let text = detail["details"].as_str()?;
             text.split_once(&format!(" of {total} elements done"))?.0.parse::<i64>().ok()
         });
-        counts.last()
+        counts.next_back()
     };
     eventually("a count of what is done", || done(&server));
     server.kill();
