@@ -47,7 +47,7 @@ impl Batch {
 impl Dispatch for Batch {
     async fn dispatch(&self, replay: Replay) -> Result<Response, Error> {
         let Some(total) = replay.call.batch else { return self.inner.dispatch(replay).await };
-        let Replay { rid, call, caller, progress, body } = replay;
+        let Replay { rid, call, caller, progress, body, in_turn: _ } = replay;
         let Some(body) = body else { return Err(Error::Malformed) };
         let headers: Headers = [("content-type", "application/json; charset=utf-8")].into_iter().collect();
         let single = Arc::new(Single { inner: self.inner.clone(), rid, call, caller });
@@ -186,7 +186,7 @@ async fn perform(single: Arc<Single>, element: Element, turn: Turn) -> Result<Do
     }
     let body = call.body.map(|_| futures_util::stream::iter([Ok(element.text)]).boxed());
     let (rid, caller) = (single.rid, single.caller.clone());
-    let replay = Replay { rid, call, caller, progress: Progress::default(), body };
+    let replay = Replay { rid, call, caller, progress: Progress::default(), in_turn: true, body };
     match answer(&*single.inner, replay).await {
         Err(Error::Stopped) => Err(Error::Stopped),
         Err(error) => Ok(Done::failed(500, "Internal Server Error", &format!("{error}."))),

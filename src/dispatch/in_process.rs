@@ -3,6 +3,7 @@
 //! App services, requests and payloads are `!Send`: each thread builds its own App and takes plain data over a
 //! channel. It holds the API's routes alone, so nothing recurses and nothing is accepted twice.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -71,6 +72,18 @@ impl InProcess {
     }
 }
 
+impl InProcess {
+    fn idlest(&self) -> Option<&Thread> {
+        self.threads.iter().min_by_key(|thread| thread.busy.load(Ordering::Relaxed))
+    }
+
+    /// The same for each call of a request: on one thread calls begin in turn.
+    fn thread_of(&self, rid: crate::model::Rid) -> Option<&Thread> {
+        let number = BuildHasherDefault::<DefaultHasher>::default().hash_one(rid);
+        self.threads.get(usize::try_from(number % self.threads.len().max(1) as u64).unwrap_or(0))
+    }
+}
+
 impl Thread {
     fn start(number: usize, routes: Routes) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::unbounded_channel();
@@ -88,7 +101,7 @@ impl Thread {
 #[async_trait]
 impl Dispatch for InProcess {
     async fn dispatch(&self, replay: Replay) -> Result<Response, Error> {
-        let thread = self.threads.iter().min_by_key(|t| t.busy.load(Ordering::Relaxed)).ok_or(Error::Stopped)?;
+        let thread = if replay.in_turn { self.thread_of(replay.rid) } else { self.idlest() }.ok_or(Error::Stopped)?;
         thread.busy.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let job = Job { replay, reply, _busy: Busy(thread.busy.clone()) };
@@ -168,7 +181,7 @@ async fn send_body(body: BoxBody, pieces: mpsc::Sender<Result<Bytes, Error>>) {
 
 /// Builds the request anew. It may come from a pool, with the last one's head: everything is set.
 fn request(replay: Replay) -> Result<Request, Error> {
-    let Replay { rid, call, caller, progress, body } = replay;
+    let Replay { rid, call, caller, progress, body, in_turn: _ } = replay;
     let length = call.body;
     let payload = body.map_or(Payload::None, payload);
     let mut request = Request::with_payload(payload);

@@ -23,6 +23,8 @@ pub struct Replay {
     pub caller: Caller,
     /// Where the handler reports to.
     pub progress: Progress,
+    /// Whether it is one of several calls of this request, which begin in the order in which they are dispatched.
+    pub in_turn: bool,
     /// The stored body, if the call has one.
     pub body: Option<BoxStream<'static, std::io::Result<Bytes>>>,
 }

@@ -81,7 +81,7 @@ pub async fn perform(
     let body = shared.media.read_body(rid).await;
     shared.media.remove(file).await?;
     let body = Some(body?.map(|piece| piece.map_err(std::io::Error::other)).boxed());
-    let replay = Replay { rid, call, caller, progress: Progress::default(), body };
+    let replay = Replay { rid, call, caller, progress: Progress::default(), in_turn: false, body };
     let answer = shared.dispatch.dispatch(replay).await.map_err(|error| {
         log::error!("a batch was not performed: {error}");
         Error::internal()

@@ -157,7 +157,7 @@ impl Runner {
             }
             None => None,
         };
-        let replay = Replay { rid, call: claimed.call, caller, progress, body };
+        let replay = Replay { rid, call: claimed.call, caller, progress, in_turn: false, body };
         let response = self.dispatch.dispatch(replay).await.map_err(|error| unanswered(&error))?;
         let (status, headers) = (response.status, response.headers.clone());
         let stored = self.store_result(rid, response).await?;

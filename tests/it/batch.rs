@@ -47,6 +47,7 @@ fn an_array_is_a_background_request_and_its_result_is_in_the_elements_order() {
         for (at, element) in made.iter().enumerate() {
             let campaign = body(element);
             assert_eq!(campaign["name"], format!("bulk test {}", at + 1));
+            assert_eq!(campaign["id"], body(&made[0])["id"].as_i64().expect("an id") + at as i64);
             let again = server.get(&format!("/campaigns/{}", campaign["id"])).expect(200);
             assert_eq!(again.json(), campaign);
         }
