@@ -57,6 +57,17 @@ async fn reports(api: web::Data<Api>, progress: Progress) -> HttpResponse {
     HttpResponse::Ok().json(progress.cancelled())
 }
 
+/// Panics, or waits at the gate, if it is told to.
+async fn item(api: web::Data<Api>, item: web::Json<Value>) -> HttpResponse {
+    api.begun.fetch_add(1, Ordering::SeqCst);
+    match item["do"].as_str() {
+        Some("panic") => panic!("a planned panic of an element"),
+        Some("wait") => drop(api.gate.acquire().await),
+        _ => {}
+    }
+    HttpResponse::Ok().json(item.into_inner())
+}
+
 async fn panics() -> HttpResponse {
     panic!("a planned panic of a handler")
 }
@@ -99,6 +110,7 @@ fn routes(api: &Arc<Api>) -> impl Fn(&mut web::ServiceConfig) + Send + Sync + 's
         cfg.app_data(web::Data::from(api.clone()))
             .service(resource("/gate").get(gate).post(gate).build())
             .service(resource("/reports").get(reports).build())
+            .service(resource("/items").post(item).build())
             .service(resource("/panics").get(panics).build())
             .service(resource("/bytes/{mebibytes}").get(bytes).build())
             .service(resource("/breaks-off").get(breaks_off).build())
@@ -429,4 +441,32 @@ fn a_shutdown_gives_what_runs_its_time() {
     let dir = server.stop(Duration::from_secs(60));
     let server = Embedded::start_in(dir, "");
     assert_eq!(server.info(&rid)["status_name"], "finished");
+}
+
+#[test]
+fn an_element_that_panics_is_one_failed_element_of_its_batch() {
+    let server = Embedded::start("");
+    let array = json!([{ "n": 1 }, { "do": "panic" }, { "n": 3 }]);
+    let rid = assert_submitted(&server.call("POST", "/items").json(&array).send());
+    assert_eq!(server.ended(&rid)["status_name"], "finished");
+    let result = server.result(&rid).expect(200).json();
+    let statuses: Vec<_> = result.as_array().unwrap().iter().map(|element| element["status"].clone()).collect();
+    assert_eq!(statuses, [200, 500, 200]);
+    assert_eq!(result[2]["body"], json!({ "n": 3 }).to_string());
+    assert!(server.details(&rid).iter().any(|detail| detail.starts_with("element 2 of 3 failed with 500")));
+}
+
+#[test]
+fn a_batch_that_is_given_up_begins_no_further_element() {
+    let server = Embedded::start("[background]\ntimeout = \"1s\"");
+    let array: Value = (0..1000).map(|_| json!({ "do": "wait" })).collect();
+    let rid = assert_submitted(&server.call("POST", "/items").json(&array).send());
+    assert_eq!(server.ended(&rid)["status_name"], "failed");
+    let begun = server.api.begun.load(Ordering::SeqCst);
+    assert!((1..1000).contains(&begun), "{begun}");
+    server.api.gate.add_permits(2000);
+    // What comes later is run; nothing of the batch is.
+    let rid = assert_submitted(&server.call("POST", "/items").json(&json!([{}])).send());
+    assert_eq!(server.ended(&rid)["status_name"], "finished");
+    assert_eq!(server.api.begun.load(Ordering::SeqCst), begun + 1);
 }
