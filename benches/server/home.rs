@@ -65,6 +65,24 @@ impl Home {
         Process::start(command, &self.dir.join("stderr.log"))
     }
 
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Fills the database with so many scans, before the server's first start.
+    pub fn sample(&self, scans: usize) -> anyhow::Result<()> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bgrs-server"));
+        command.arg("--config").arg(self.dir.join("bgrs.toml")).args(["sample", "--scans", &scans.to_string()]);
+        let made = command.env("BGRS_ADMIN_PASSWORD", PASSWORD).output()?;
+        ensure!(made.status.success(), "no sample data: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(())
+    }
+
+    /// Bytes of the write-ahead log.
+    pub fn wal(&self) -> anyhow::Result<u64> {
+        Ok(fs::metadata(self.dir.join("bgrs.sqlite3-wal"))?.len())
+    }
+
     pub fn media(&self) -> PathBuf {
         self.dir.join("media")
     }

@@ -68,6 +68,12 @@ impl Requests {
         Self::Same(head.into_bytes())
     }
 
+    /// An ordinary call in the foreground.
+    pub fn me() -> Self {
+        let head = format!("GET /v2.5/users/me HTTP/1.1\r\nHost: bench.invalid\r\n{AS_ADMIN}Accept: */*\r\n\r\n");
+        Self::Same(head.into_bytes())
+    }
+
     /// Reads of `GET /bgrs/{rid}`.
     pub fn reads(rids: Arc<Vec<Rid>>) -> Self {
         let rest = format!(" HTTP/1.1\r\nHost: bench.invalid\r\n{AS_ADMIN}Accept: */*\r\n\r\n");

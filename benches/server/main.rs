@@ -15,6 +15,7 @@ mod report;
 mod responder;
 mod start;
 mod submit;
+mod work;
 
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,8 @@ enum Command {
     Reads,
     /// Memory: idle, a large body up, a large result down, 100,000 finished requests
     Memory,
+    /// Long calls: an export against sqlite3, a batch, and what they leave to the foreground
+    Work,
     /// Time from exec to ready, with 1,000,000 finished and 10,000 queued requests
     Start,
     /// All of these
@@ -118,6 +121,9 @@ fn measure(command: &Command, bench: &Bench<'_>, report: &mut Report) -> anyhow:
     }
     if all || matches!(command, Command::Memory) {
         memory::measure(bench, report)?;
+    }
+    if all || matches!(command, Command::Work) {
+        work::measure(bench, report)?;
     }
     if all || matches!(command, Command::Start) {
         start::measure(bench, report)?;
