@@ -13,7 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("progress", &["clock", "model"]),
     ("watch", &["model"]),
-    ("store", &["model"]),
+    ("store", &["model", "priority"]),
     ("media", &["failpoint", "model", "priority"]),
     ("dispatch", &["model", "priority", "progress"]),
     ("scheduler", &["model", "store"]),

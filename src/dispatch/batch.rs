@@ -19,7 +19,7 @@ use crate::model::{Call, Caller, Headers, Rid, target};
 use crate::progress::Progress;
 
 /// Elements under way at once. Their writes share commits; in turn, each would wait for a sync of its own.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
 
 /// Bytes of a single call's answer at most.
 const LONGEST_ANSWER: usize = 1 << 20;
