@@ -219,6 +219,45 @@ mod tests {
         assert_eq!(to_csv::<Row>(&[]).unwrap(), b"id,name\r\n");
     }
 
+    #[derive(Debug, Serialize)]
+    struct Any {
+        id: i64,
+        name: Option<String>,
+        active: bool,
+    }
+
+    impl Object for Any {
+        const COLUMNS: &'static [&'static str] = &["id", "name", "active"];
+    }
+
+    /// What a reader of CSV takes a cell for, given what JSON says of it.
+    fn read_back(cell: &str, json: &Value) -> bool {
+        match json {
+            Value::Null => cell.is_empty(),
+            Value::String(text) => cell == text || cell.strip_prefix('\'') == Some(text),
+            other => serde_json::from_str::<Value>(cell).is_ok_and(|cell| cell == *other),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn csv_and_json_say_the_same(rows: Vec<(i64, Option<String>, bool)>) {
+            let rows: Vec<Any> = rows.into_iter().map(|(id, name, active)| Any { id, name, active }).collect();
+            let json = serde_json::to_value(&rows).unwrap();
+            let csv = to_csv(&rows).unwrap();
+            let mut reader = csv::Reader::from_reader(&*csv);
+            let header: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+            proptest::prop_assert_eq!(&header, Any::COLUMNS);
+            let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+            proptest::prop_assert_eq!(records.len(), rows.len());
+            for (record, object) in records.iter().zip(json.as_array().unwrap()) {
+                for (column, cell) in header.iter().zip(record) {
+                    proptest::prop_assert!(read_back(cell, &object[column]), "{cell:?} is not {}", object[column]);
+                }
+            }
+        }
+    }
+
     #[test]
     fn formulas_become_text_and_numbers_stay() {
         for (text, cell) in [
