@@ -196,3 +196,25 @@ fn under_a_version_everything_is_the_same() {
     error_of(&server.get(&unknown), 404);
     error_of(&server.get(&format!("/v1.0/bgrs/{rid}")), 404);
 }
+
+#[test]
+fn a_cancelled_requests_result_is_410() {
+    let server = TestServer::start();
+    let rid = server.finished_get("/users/me");
+    let cancel = "UPDATE bgrs SET status_id = 6, status = NULL, content_type = NULL, head = NULL, result = NULL,
+                      size = NULL, etag = NULL WHERE rid = ?";
+    assert_eq!(server.db().execute(cancel, [&rid]).expect("an update"), 1);
+    assert_eq!(server.info(&rid)["status_name"], "cancelled");
+    server.get(&format!("/bgrs/{rid}/result")).expect(410);
+}
+
+#[test]
+fn the_class_in_a_results_name_is_how_long_it_is_kept() {
+    let server = TestServer::options().config("[media]\nkeep = \"1w\"").start();
+    let rid = server.finished_get("/users/me");
+    let info = server.get(&format!("/bgrs/{rid}?verbose=1")).expect(200).json()[0].clone();
+    assert_eq!(info["result"], format!("media/keep1w.bgrs.{rid}.result.json"));
+    let days = "SELECT round(julianday(expires_dt) - julianday(finished_dt)) FROM bgrs WHERE rid = ?";
+    let days: f64 = server.db().query_row(days, [&rid], |row| row.get(0)).expect("a row");
+    assert_eq!(days as i64, 7);
+}
