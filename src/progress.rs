@@ -138,9 +138,7 @@ impl Listener {
         let Waiting { progress, details } = std::mem::take(&mut *self.0.lock());
         News { progress, details }
     }
-}
 
-impl Listener {
     /// Puts back what could not be stored, before what came since.
     pub fn put_back(&self, news: News) {
         let mut waiting = self.0.lock();

@@ -4,7 +4,6 @@ use std::fmt;
 
 use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
-use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web;
 use futures_util::StreamExt;
@@ -15,7 +14,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::page::parameters;
-use crate::http::Error;
+use crate::http::{Error, is_json};
 use crate::model::time;
 
 /// Bytes of a JSON body at most.
@@ -207,11 +206,7 @@ fn broken(error: PayloadError) -> Error {
     log::debug!("a body broke off: {error}");
     match error {
         PayloadError::Overflow => too_large(),
-        PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Error::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "The body did not arrive in time; send it again without long pauses.",
-        )
-        .with(header::CONNECTION, HeaderValue::from_static("close")),
+        PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Error::too_slow(),
         _ => Error::bad_request("The body broke off or was malformed; send it again."),
     }
 }
@@ -221,9 +216,7 @@ fn too_large() -> Error {
 }
 
 fn check_type(req: &HttpRequest) -> Result<(), Error> {
-    let sent = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let sent = sent.and_then(|value| value.parse::<mime::Mime>().ok());
-    if sent.is_some_and(|sent| sent.essence_str() == "application/json") {
+    if is_json(req.headers()) {
         return Ok(());
     }
     Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send JSON, with Content-Type: application/json."))

@@ -183,8 +183,11 @@ async fn accept(
     if shared.scheduler.is_closed() {
         return Err(shutting_down());
     }
+    let name = target_of(req);
+    let asked = asked(req, &name);
     if place == Place::Api
-        && let Some(accepted) = accept_remembered(shared, matched, req).await
+        && matches!(asked, Ok(Asked::Background))
+        && let Some(accepted) = accept_remembered(shared, matched, req, &name).await
     {
         return accepted.map(Some);
     }
@@ -193,14 +196,13 @@ async fn accept(
     if place == Place::Own {
         return Ok(None);
     }
-    let name = target_of(req);
     (shared.precheck)(req.method().as_str(), &name)?;
-    let asked = asked(req, &name)?;
+    let asked = asked?;
     if asked == Asked::Background && !matched.matches(req) {
         return Err(place::not_found(req.match_info().as_str(), shared.versions));
     }
     submit::bound_body(req, shared.bounds)?;
-    let batch = batch::is_batch(req).await?;
+    let batch = batch::is_batch(req, shared.bounds.max_body).await?;
     match asked {
         Asked::Background => submit::submit(shared, req, &caller, name, batch).await.map(Some),
         Asked::Nothing if batch => submit::submit(shared, req, &caller, name, batch).await.map(Some),
@@ -218,14 +220,12 @@ async fn accept_remembered(
     shared: &Arc<Shared>,
     matched: &Matched,
     req: &ServiceRequest,
+    name: &str,
 ) -> Option<Result<HttpResponse, Error>> {
-    let name = target_of(req);
-    let short = !submit::has_body(req)
-        && matches!(asked(req, &name), Ok(Asked::Background))
-        && matched.matches(req)
-        && (shared.precheck)(req.method().as_str(), &name).is_ok();
+    let short =
+        !submit::has_body(req) && matched.matches(req) && (shared.precheck)(req.method().as_str(), name).is_ok();
     let known = if short { shared.auth.recall(authorization(req))? } else { return None };
-    submit::submit_remembered(shared, req, known, name).await
+    submit::submit_remembered(shared, req, known, name.to_owned()).await
 }
 
 fn target_of(req: &ServiceRequest) -> String {

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use actix_web::dev::{Payload, ServiceRequest};
-use actix_web::http::{Method, header};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpMessage, HttpResponse};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::{Error, JSON, Shared, submit};
 use crate::dispatch::Replay;
-use crate::media::File;
-use crate::model::Caller;
+use crate::media::{self, ByteStream, File, Media, Sink};
 use crate::model::array::is_space;
+use crate::model::{Caller, Rid};
 use crate::progress::Progress;
 
 /// White space before an array at most; behind more of it nobody looks for one.
@@ -23,15 +24,15 @@ const MOST_SPACE: usize = 64 * 1024;
 ///
 /// # Errors
 /// When the body does not come.
-pub async fn is_batch(req: &mut ServiceRequest) -> Result<bool, Error> {
-    if !submit::has_body(req) || !is_json(req) || !is_collection(req) {
+pub async fn is_batch(req: &mut ServiceRequest, max_body: u64) -> Result<bool, Error> {
+    if !submit::has_body(req) || !is_json(req.headers()) || !is_collection(req) {
         return Ok(false);
     }
     let mut payload = req.take_payload();
     let (mut seen, mut first) = (Vec::<Bytes>::new(), None);
     while first.is_none() && seen.iter().map(Bytes::len).sum::<usize>() < MOST_SPACE {
         let Some(piece) = payload.next().await else { break };
-        let piece = piece.map_err(submit::broken)?;
+        let piece = piece.map_err(|error| submit::broken(error, max_body))?;
         first = piece.iter().copied().find(|byte| !is_space(*byte));
         seen.push(piece);
     }
@@ -40,8 +41,9 @@ pub async fn is_batch(req: &mut ServiceRequest) -> Result<bool, Error> {
     Ok(first == Some(b'['))
 }
 
-fn is_json(req: &ServiceRequest) -> bool {
-    let sent = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+/// Whether `Content-Type` says JSON.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     sent.and_then(|sent| sent.parse::<mime::Mime>().ok()).is_some_and(|sent| sent.essence_str() == "application/json")
 }
 
@@ -76,15 +78,23 @@ pub async fn perform(
     let spooled = submit::spool(shared, rid, req, true).await?;
     let call = spooled.call(req, name);
     let Some(sink) = spooled.sink else { return Err(Error::internal()) };
-    let file = File::Body(rid);
-    sink.commit(file.clone()).await?;
-    let body = shared.media.read_body(rid).await;
-    shared.media.remove(file).await?;
-    let body = Some(body?.map(|piece| piece.map_err(std::io::Error::other)).boxed());
+    // In a task of its own: a client that hangs up in between must not leave a file.
+    let opened = actix_web::rt::spawn(open_once(shared.media.clone(), rid, sink));
+    let body = opened.await.map_err(|_| Error::internal())??;
+    let body = Some(body.map(|piece| piece.map_err(std::io::Error::other)).boxed());
     let replay = Replay { rid, call, caller, progress: Progress::default(), in_turn: false, body };
     let answer = shared.dispatch.dispatch(replay).await.map_err(|error| {
         log::error!("a batch was not performed: {error}");
         Error::internal()
     })?;
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).streaming(answer.body))
+}
+
+/// Opens a body that has no name any more once this returns.
+async fn open_once(media: Arc<dyn Media>, rid: Rid, sink: Box<dyn Sink>) -> media::Result<ByteStream> {
+    let file = File::Body(rid);
+    sink.commit(file.clone()).await?;
+    let body = media.read_body(rid).await;
+    media.remove(file).await?;
+    body
 }

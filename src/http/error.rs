@@ -55,6 +55,13 @@ impl Error {
         Self::new(StatusCode::CONFLICT, description)
     }
 
+    /// 408, of a body; the connection is closed, since the rest of it may still come.
+    #[must_use]
+    pub fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time; send it again without long pauses.")
+            .with(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
     /// 500; the cause belongs in the log.
     #[must_use]
     pub fn internal() -> Self {

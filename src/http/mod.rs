@@ -38,6 +38,7 @@ use crate::media::Media;
 use crate::scheduler::Scheduler;
 use crate::store::Store;
 use crate::watch::Watchers;
+pub use batch::is_json;
 pub use error::Error;
 pub use resource::resource;
 pub use submit::Bounds;

@@ -145,7 +145,7 @@ pub async fn spool(shared: &Shared, rid: Rid, req: &mut ServiceRequest, batch: b
     let mut sink = shared.media.write_body(rid);
     let mut splitter = batch.then(Splitter::default);
     while let Some(piece) = payload.next().await {
-        let piece = piece.map_err(broken)?;
+        let piece = piece.map_err(|error| broken(error, shared.bounds.max_body))?;
         if let Some(splitter) = &mut splitter {
             splitter.push(&piece, drop).map_err(|error| no_array(&error))?;
         }
@@ -184,7 +184,7 @@ pub fn bound_body(req: &mut ServiceRequest, bounds: Bounds) -> Result<(), Error>
 
 fn check_length(req: &ServiceRequest, max: u64) -> Result<(), Error> {
     let length = req.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > max) { Err(too_large()) } else { Ok(()) }
+    if length.is_some_and(|length| length > max) { Err(too_large(max)) } else { Ok(()) }
 }
 
 fn accepted(rid: Rid) -> HttpResponse {
@@ -213,21 +213,16 @@ fn refused(refusal: Refusal) -> Error {
     }
 }
 
-fn too_large() -> Error {
-    let description = "The body is larger than server.max_body; send a smaller one.";
+fn too_large(max: u64) -> Error {
+    let description = format!("The body is larger than the {max} bytes that this server stores; send a smaller one.");
     Error::new(StatusCode::PAYLOAD_TOO_LARGE, description).with(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-fn too_slow() -> Error {
-    Error::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time; send it again without long pauses.")
-        .with(header::CONNECTION, HeaderValue::from_static("close"))
-}
-
 /// The answer to a body that did not come to its end.
-pub fn broken(error: PayloadError) -> Error {
+pub fn broken(error: PayloadError, max: u64) -> Error {
     match error {
-        PayloadError::Overflow => return too_large(),
-        PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => return too_slow(),
+        PayloadError::Overflow => return too_large(max),
+        PayloadError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => return Error::too_slow(),
         error => log::debug!("a body broke off: {error}"),
     }
     Error::bad_request("The body broke off or was malformed; send it again.")

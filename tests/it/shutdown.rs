@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::common::http::basic;
 use crate::common::rows::pin_running;
-use crate::common::server::PASSWORD;
-use crate::common::{TestServer, assert_submitted};
+use crate::common::server::{PASSWORD, send_signal};
+use crate::common::{TestServer, assert_submitted, until};
 
 #[test]
 fn sigterm_and_sigint_end_the_server_with_exit_code_0() {
@@ -37,6 +37,24 @@ fn who_waits_for_a_request_is_answered_at_once_when_the_server_ends() {
     waiting.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains("\"running\""), "{answer}");
+}
+
+#[test]
+fn a_second_signal_cuts_off_what_the_first_one_lets_end() {
+    let times = "shutdown_timeout = \"10m\"\nread_timeout = \"10m\"";
+    let mut server = TestServer::options().server(times).start();
+    let mut stalled = TcpStream::connect(server.addr()).expect("a connection");
+    let credentials = basic("admin", PASSWORD);
+    let call = format!(
+        "POST /campaigns HTTP/1.1\r\nHost: a\r\nAuthorization: {credentials}\r\nContent-Type: application/json\r\n\
+         Content-Length: 20\r\n\r\n{{"
+    );
+    stalled.write_all(call.as_bytes()).expect("half a call");
+    // Connections are taken in turn: the call is under way once a later one is answered.
+    server.get("/users/me").expect(200);
+    send_signal(server.pid(), "TERM");
+    until("the end has begun", || server.stderr().contains("shutting down"));
+    assert_eq!(server.signal("TERM"), Some(0), "{}", server.stderr());
 }
 
 #[test]
