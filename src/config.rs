@@ -1,5 +1,6 @@
 //! The configuration: the shipped `bgrs.toml` is the layer of defaults, under the file, under the environment.
 
+mod gateway;
 mod values;
 
 use std::collections::HashMap;
@@ -12,8 +13,10 @@ use std::time::Duration;
 use config::{ConfigError, File, FileFormat};
 use serde::Deserialize;
 
+pub use self::gateway::Cors;
 use self::values::LONGEST;
 use crate::model::time::Keep;
+use crate::routing::{Policies, Policy, Proxy, Upstreams};
 pub use crate::store::sqlite::Durability;
 
 /// The file that ships, with every key.
@@ -25,8 +28,7 @@ pub const DEFAULTS: &str = include_str!("../bgrs.toml");
 pub struct Error(String);
 
 /// The configuration.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The HTTP side.
     pub server: Server,
@@ -36,6 +38,27 @@ pub struct Config {
     pub media: Media,
     /// The work.
     pub background: Background,
+    /// Pages of other origins.
+    pub cors: Cors,
+    /// The APIs behind the server.
+    pub upstreams: Upstreams,
+    /// What holds for which calls.
+    pub policies: Policies,
+}
+
+/// The configuration as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+struct Written {
+    server: Server,
+    store: Store,
+    media: Media,
+    background: Background,
+    cors: Cors,
+    #[serde(default)]
+    upstream: Vec<gateway::Upstream>,
+    #[serde(default)]
+    route: Vec<gateway::Route>,
 }
 
 /// `[server]`.
@@ -43,7 +66,7 @@ pub struct Config {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct Server {
     /// Where to listen.
-    #[serde(deserialize_with = "values::one_or_many")]
+    #[serde(deserialize_with = "values::one_or_many::<_, _, 1>")]
     pub listen: Vec<Listen>,
     /// Threads that serve HTTP.
     #[serde(deserialize_with = "values::count::<_, _, 1, 64>")]
@@ -63,6 +86,18 @@ pub struct Server {
     /// Connections of each HTTP thread at most.
     #[serde(deserialize_with = "values::count::<_, _, 1, 1_000_000>")]
     pub max_connections: usize,
+    /// What stands before the server's own routes; empty, or with a slash in front and none behind.
+    #[serde(deserialize_with = "values::mount")]
+    pub mount: String,
+    /// The server's address as upstreams see it, without a slash at its end; empty: where it listens.
+    #[serde(deserialize_with = "values::public_url")]
+    pub public_url: String,
+    /// The proxies in front whose `X-Forwarded-…` count.
+    #[serde(deserialize_with = "values::one_or_many::<_, _, 0>")]
+    pub trusted_proxies: Vec<Proxy>,
+    /// Whether the server hosts its own API.
+    #[serde(deserialize_with = "values::flag")]
+    pub hosted_api: bool,
 }
 
 /// `[store]`.
@@ -173,11 +208,42 @@ impl Config {
             variables.insert(key, variable);
         }
         let merged = layers.build().map_err(|error| one_line(&reason(&error)))?;
-        let mut config: Self = serde_path_to_error::deserialize(merged).map_err(|error| named(&error, &variables))?;
-        config.resolve(file.and_then(Path::parent).unwrap_or(Path::new("")));
+        let written: Written = serde_path_to_error::deserialize(merged).map_err(|error| named(&error, &variables))?;
+        written.resolve(file.and_then(Path::parent).unwrap_or(Path::new("")))
+    }
+}
+
+impl Written {
+    /// Makes relative paths relative to the file, and looks at what goes beyond one key.
+    fn resolve(self, folder: &Path) -> Result<Config, Error> {
+        let wrong = |section: &str, (key, why): (&str, String)| one_line(&format!("{section}.{key}: {why}"));
+        let upstreams = self.upstream.into_iter().enumerate().map(|(index, upstream)| {
+            upstream.resolve(folder).map_err(|error| wrong(&format!("upstream[{index}]"), error))
+        });
+        let upstreams = upstreams.collect::<Result<_, _>>()?;
+        let timeout = self.background.timeout;
+        let routes = self
+            .route
+            .into_iter()
+            .enumerate()
+            .map(|(index, route)| route.resolve(timeout).map_err(|error| wrong(&format!("route[{index}]"), error)));
+        let routes = routes.collect::<Result<_, _>>()?;
+        self.cors.check().map_err(|error| wrong("cors", error))?;
+        let mut config = Config {
+            server: self.server,
+            store: self.store,
+            media: self.media,
+            background: self.background,
+            cors: self.cors,
+            upstreams: Upstreams::new(upstreams).map_err(|why| one_line(&format!("upstream: {why}")))?,
+            policies: Policies::new(routes, Policy::new(timeout)).map_err(|why| one_line(&format!("route: {why}")))?,
+        };
+        config.resolve(folder);
         Ok(config)
     }
+}
 
+impl Config {
     /// Makes relative paths relative to the file.
     fn resolve(&mut self, folder: &Path) {
         for path in [&mut self.store.database, &mut self.store.key_file, &mut self.media.dir] {
@@ -292,7 +358,26 @@ mod tests {
             ("server = 5", "server"),
             ("[background]\ntimeout = \"0s\"", "background.timeout"),
             ("[background]\nper_user = \"many\"", "background.per_user"),
-            ("[[upstream]]\nprefix = \"/a\"", "upstream"),
+            ("[server]\nmount = \"/a/\"", "server.mount"),
+            ("[server]\npublic_url = \"here\"", "server.public_url"),
+            ("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]", "server.trusted_proxies"),
+            ("[server]\nhosted_api = 1", "server.hosted_api"),
+            ("[cors]\norigins = [\"app.example\"]", "cors.origins"),
+            ("[cors]\norigins = [\"*\"]\ncredentials = true", "cors.credentials"),
+            ("[[upstream]]\nprefix = \"/a\"", "upstream[0]"),
+            ("[[upstream]]\nprefix = \"a\"\nurl = \"http://b\"", "upstream[0].prefix"),
+            ("[[upstream]]\nprefix = \"/{a}\"\nurl = \"http://b\"", "upstream[0].prefix"),
+            ("[[upstream]]\nprefix = \"/a\"\nurl = \"b\"", "upstream[0].url"),
+            ("[[upstream]]\nprefix = \"/a\"\nurl = \"http://b\"\nauth = \"forward\"", "upstream[0].auth_check"),
+            ("[[upstream]]\nprefix = \"/a\"\nurl = \"http://b\"\nauth_user = \"/id\"", "upstream[0].auth_user"),
+            ("[[upstream]]\nprefix = \"/a\"\nurl = \"http://b\"\nca = \"ca.pem\"", "upstream[0].ca"),
+            ("[[upstream]]\nprefix = \"/a\"\nurl = \"http://b\"\nauth = \"none\"", "upstream[0].auth"),
+            ("[[route]]\npath = \"/a\"\nbgrs = \"maybe\"", "route[0].bgrs"),
+            ("[[route]]\npath = \"/a\"\nmethods = [\"get\"]", "route[0].methods"),
+            ("[[route]]\npath = \"/a\"\nrescue_after = \"7h\"", "route[0].rescue_after"),
+            ("[[route]]\npath = \"/a\"\nretry = { attempts = 0 }", "route[0].retry.attempts"),
+            ("[[route]]\npath = \"/a\"\nretry = { on = [200] }", "route[0].retry.on"),
+            ("[[route]]\npath = \"/a\"\n[[route]]\npath = \"/a\"", "route"),
             ("[colour]\nx = 1", "colour"),
         ] {
             let error = load(text, &[]).unwrap_err();

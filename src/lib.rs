@@ -55,6 +55,7 @@ pub mod media;
 pub mod model;
 mod priority;
 pub mod progress;
+pub mod routing;
 pub mod scheduler;
 mod server;
 pub mod store;

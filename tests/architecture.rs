@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("priority", &[]),
     ("model", &[]),
+    ("routing", &["model"]),
     ("progress", &["clock", "model"]),
     ("watch", &["model"]),
     ("store", &["model", "priority"]),
@@ -18,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dispatch", &["model", "priority", "progress"]),
     ("scheduler", &["model", "store"]),
     ("auth", &["model", "store"]),
-    ("config", &["model", "store"]),
+    ("config", &["model", "routing", "store"]),
     ("listen", &["config"]),
     ("accounts", &["auth", "clock", "media", "store"]),
     (

@@ -1,15 +1,16 @@
 //! The values of the configuration: how each is written, and the range that it has to be in.
 
 use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use crate::routing::BaseUrl;
 use bytesize::ByteSize;
 use serde::Deserialize;
 use serde::de::value::{Error as PlainError, StrDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, SeqAccess, Unexpected, Visitor};
-
-use super::Listen;
 
 /// Seconds of thirty days: a longer time makes no sense, and it is far from where clocks overflow.
 pub const LONGEST: u64 = 30 * 24 * 60 * 60;
@@ -78,12 +79,67 @@ where
     deserializer.deserialize_any(Path)
 }
 
-/// An address, or a list of at least one.
-pub fn one_or_many<'de, D>(deserializer: D) -> Result<Vec<Listen>, D::Error>
+/// One, or a list of at least `LEAST`.
+pub fn one_or_many<'de, D, T, const LEAST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    deserializer.deserialize_any(OneOrMany(LEAST, PhantomData))
+}
+
+/// `true` or `false`.
+pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    // Asked for a bool, `config` would take 5 for true.
+    deserializer.deserialize_any(Flag)
+}
+
+/// [`count`], for a key that has no default.
+pub fn some_count<'de, D, T, const LEAST: i64, const MOST: i64>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i64>,
+{
+    count::<D, T, LEAST, MOST>(deserializer).map(Some)
+}
+
+/// [`duration`], for a key that has no default.
+pub fn some_duration<'de, D, const LEAST: u64, const MOST: u64>(deserializer: D) -> Result<Option<Duration>, D::Error>
 where
     D: Deserializer<'de>,
 {
-    deserializer.deserialize_any(OneOrMany)
+    duration::<D, LEAST, MOST>(deserializer).map(Some)
+}
+
+/// [`choice`], for a key that has no default.
+pub fn some_choice<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    choice(deserializer).map(Some)
+}
+
+/// What stands before the server's own routes: a path, or nothing.
+pub fn mount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let is_path = text.strip_prefix('/').is_some_and(|rest| {
+        rest.split('/').all(|segment| !segment.is_empty() && segment != ".." && segment.bytes().all(plain))
+    });
+    if text.is_empty() || is_path {
+        return Ok(text);
+    }
+    Err(de::Error::custom(format!("{text:?} is not a path such as \"/background\"; it has no slash at its end")))
+}
+
+/// The URL of a server, or nothing.
+pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(text);
+    }
+    BaseUrl::try_from(text).map(|url| url.to_string()).map_err(de::Error::custom)
 }
 
 fn out_of_range<E: de::Error>(value: impl Display, least: impl Display, most: impl Display) -> E {
@@ -123,17 +179,20 @@ impl Visitor<'_> for Path {
     }
 }
 
-struct OneOrMany;
+struct OneOrMany<T>(usize, PhantomData<T>);
 
-impl<'de> Visitor<'de> for OneOrMany {
-    type Value = Vec<Listen>;
+impl<'de, T: FromStr<Err: Display>> Visitor<'de> for OneOrMany<T> {
+    type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address, or a list of them")
+        f.write_str("a text, or a list of them")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        text.parse().map(|listen| vec![listen]).map_err(E::custom)
+        if self.0 == 0 && text.is_empty() {
+            return Ok(Vec::new());
+        }
+        text.parse().map(|one| vec![one]).map_err(E::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
@@ -141,9 +200,28 @@ impl<'de> Visitor<'de> for OneOrMany {
         while let Some(text) = seq.next_element::<String>()? {
             all.push(text.parse().map_err(de::Error::custom)?);
         }
-        if all.is_empty() {
-            return Err(de::Error::custom("the list is empty: name at least one address"));
+        if all.len() < self.0 {
+            return Err(de::Error::custom("the list is empty: name at least one"));
         }
         Ok(all)
+    }
+}
+
+struct Flag;
+
+impl Visitor<'_> for Flag {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false")
+    }
+
+    fn visit_bool<E: de::Error>(self, flag: bool) -> Result<bool, E> {
+        Ok(flag)
+    }
+
+    // What an environment variable holds is always text.
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<bool, E> {
+        text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
