@@ -61,11 +61,34 @@ fn load(text: &str, env: &[(String, &str)]) -> Result<Config, String> {
 fn the_file_and_the_type_have_the_same_keys() {
     let keys = keys_of_the_file();
     let sections: BTreeSet<_> = keys.iter().map(|key| key.section.to_owned()).collect();
-    assert_eq!(sections, keys_of_the_type(None));
+    let examples = ["route", "upstream"].map(str::to_owned);
+    assert_eq!(sections.iter().cloned().chain(examples).collect::<BTreeSet<_>>(), keys_of_the_type(None));
     for section in sections {
         let names = keys.iter().filter(|key| key.section == section).map(|key| key.name.to_owned());
         assert_eq!(names.collect::<BTreeSet<_>>(), keys_of_the_type(Some(&section)), "[{section}]");
     }
+}
+
+#[test]
+fn the_examples_of_the_file_are_every_key_of_an_upstream_and_of_a_route() {
+    let examples: String = DEFAULTS
+        .lines()
+        .skip_while(|line| !line.starts_with("# [["))
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| line.starts_with("[[") || line.contains(" = "))
+        .map(|line| line.split("  # ").next().unwrap_or_default().trim_end().to_owned() + "\n")
+        .collect();
+    for table in ["upstream", "route"] {
+        let error = load(&format!("[[{table}]]\nno_such_key = 1"), &[]).expect_err("the key is unknown");
+        let (_, known) = error.split_once("there are ").expect("the keys that there are");
+        for key in known.split(", ") {
+            assert!(examples.contains(&format!("\n{key} = ")), "{table}.{key} in\n{examples}");
+        }
+    }
+    let right = examples.replace("http:", "https:").replace("\"local\"", "\"forward\"");
+    let config = load(&right, &[]).expect("the examples are right");
+    assert_eq!(config.upstreams.iter().count(), 1);
+    assert!(config.policies.route("GET", "/reports/2026/export").is_some());
 }
 
 #[test]
@@ -86,6 +109,12 @@ fn the_file_by_itself_is_the_defaults() {
     assert_eq!(config.server.body_timeout, seconds(60 * 60));
     assert_eq!(config.server.shutdown_timeout, seconds(30));
     assert_eq!(config.server.max_connections, 25_000);
+    assert_eq!((config.server.mount.as_str(), config.server.public_url.as_str()), ("", ""));
+    assert!(config.server.trusted_proxies.is_empty() && config.server.hosted_api);
+    assert!(config.cors.origins.is_empty() && !config.cors.credentials);
+    assert_eq!(config.cors.max_age, seconds(60 * 60));
+    assert!(config.upstreams.is_empty() && config.policies.route("GET", "/").is_none());
+    assert_eq!(config.policies.of("GET", "/").timeout, seconds(6 * 60 * 60));
     assert_eq!(config.store.database, Path::new("bgrs.sqlite3"));
     assert_eq!(config.store.durability, Durability::Full);
     assert_eq!(config.store.key_file, Path::new("bgrs.key"));
@@ -105,13 +134,13 @@ fn the_file_by_itself_is_the_defaults() {
 #[test]
 fn every_key_may_be_left_out_and_be_set_by_its_variable() {
     for key in keys_of_the_file() {
-        load("", &[(key.variable(), key.value)]).expect("the default, from a variable");
+        load("", &[(key.variable(), key.value.trim_matches(['[', ']']))]).expect("the default, from a variable");
     }
 }
 
 #[test]
 fn a_variable_that_sets_nothing_is_refused_in_one_line_that_names_it_and_its_key() {
-    for key in keys_of_the_file() {
+    for key in keys_of_the_file().into_iter().filter(|key| !["", "[]"].contains(&key.value)) {
         let error = load("", &[(key.variable(), "")]).expect_err("an empty value is none");
         assert!(error.starts_with(&format!("{} ({}): ", key.path(), key.variable())), "{error}");
         assert!(!error.contains('\n'), "{error}");

@@ -189,8 +189,10 @@ impl<'de, T: FromStr<Err: Display>> Visitor<'de> for OneOrMany<T> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        if self.0 == 0 && text.is_empty() {
-            return Ok(Vec::new());
+        if self.0 == 0 {
+            // An environment variable's list; what may be empty has no commas in it.
+            let each = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+            return each.map(|one| one.parse().map_err(E::custom)).collect();
         }
         text.parse().map(|one| vec![one]).map_err(E::custom)
     }
