@@ -64,6 +64,7 @@ CREATE TABLE bgrs (
     status_id    INTEGER NOT NULL DEFAULT 1 CHECK (status_id BETWEEN 1 AND 6),  -- see bgrs_status
     progress     INTEGER NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 10000),  -- hundredths of a percent
     attempts     INTEGER NOT NULL DEFAULT 0,    -- how often a worker took it; also the fence of its claims
+    tries        INTEGER NOT NULL DEFAULT 0,    -- how many of them ended with "once more", since the upstream was not there
 
     -- whose it is
     source       TEXT NOT NULL,                 -- 'local': the table users
@@ -74,12 +75,17 @@ CREATE TABLE bgrs (
     name         TEXT NOT NULL,                 -- path and query as sent
     headers      TEXT NOT NULL,                 -- JSON: [["name", "value"], …]
     body         INTEGER,                       -- its length in bytes, in media/bgrs.<rid>.body until the request ends
+    upstream     TEXT,                          -- the prefix of the upstream it is for; NULL: the hosted API
+    secrets      BLOB,                          -- headers that are secrets, encrypted; wiped when the request has ended
+    timeout      INTEGER,                       -- milliseconds that it may take, where the caller said so
+    repeatable   INTEGER NOT NULL DEFAULT 0 CHECK (repeatable IN (0, 1)),  -- whether it is made again after a crash
     batch        INTEGER,                       -- of a batch: how many elements its body has, each a call of its own
 
     -- when
     created_dt   TEXT NOT NULL,
     started_dt   TEXT,                          -- of the last attempt
     lease_dt     TEXT,                          -- a running request whose lease is past has lost its worker
+    retry_dt     TEXT,                          -- when the next attempt is due, with milliseconds
     finished_dt  TEXT,
     expires_dt   TEXT,                          -- row, details and file go together after this
 
@@ -94,6 +100,8 @@ CREATE TABLE bgrs (
     failure      INTEGER,                       -- of a failed one: the HTTP status its result answers with, 502 or 504
 
     CHECK ((status_id = 2) = (lease_dt IS NOT NULL)),
+    CHECK ((status_id = 3) = (retry_dt IS NOT NULL)),
+    CHECK (finished_dt IS NULL OR secrets IS NULL),
     CHECK (status_id = 1 OR status_id = 6 OR attempts > 0),
     CHECK ((status_id >= 4) = (finished_dt IS NOT NULL)),
     CHECK ((finished_dt IS NULL) = (expires_dt IS NULL)),
@@ -105,6 +113,7 @@ CREATE TABLE bgrs (
 -- Few and mostly partial indexes: what has ended costs no more than its place in time. Conditions here and in the CHECKs
 -- are comparisons, not lists: for each list SQLite builds a table in memory, at every write.
 CREATE INDEX bgrs_unended ON bgrs (source, user_id, status_id, id) WHERE finished_dt IS NULL;
+CREATE INDEX bgrs_retries ON bgrs (source, user_id, retry_dt) WHERE status_id = 3;
 CREATE INDEX bgrs_expiry ON bgrs (expires_dt) WHERE expires_dt IS NOT NULL;
 
 -- The log of each background request, oldest first by id.

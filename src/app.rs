@@ -7,22 +7,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use crate::accounts::Accounts;
 use crate::auth::Authenticator;
+use crate::auth::forward::{Ask, Forward};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::dispatch::upstream::{Asker, AtUpstream, Connectors, Switch};
 use crate::dispatch::{Batch, Dispatch, InProcess, Routes};
 use crate::http::accept::{self, Accept};
 use crate::http::{self, Bounds, Precheck, Shared};
+use crate::media::Media;
 use crate::media::fs::FsMedia;
-use crate::media::{Key, Media};
+use crate::model::Headers;
 use crate::scheduler::{Limits, Scheduler};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Campaigns, Store, Users};
+use crate::vault::Key;
 use crate::watch::Watchers;
-use crate::worker::{Leases, Maintenance, Options, Pool, Runner, Settler};
+use crate::worker::{Leases, Maintenance, Options, Pool, Retries, Runner, Settler};
 
 /// Why the server does not start: one line that names the configuration's key.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +54,21 @@ pub struct Builder {
     versions: &'static [&'static str],
     precheck: Precheck,
     clock: Arc<dyn Clock>,
+    address: Option<String>,
 }
 
 impl Builder {
     /// A server of this configuration that hosts no API yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, api: Arc::new(|_| {}), versions: &[], precheck: |_, _| Ok(()), clock: Arc::new(clock::System) }
+        Self {
+            config,
+            api: Arc::new(|_| {}),
+            versions: &[],
+            precheck: |_, _| Ok(()),
+            clock: Arc::new(clock::System),
+            address: None,
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -91,14 +104,24 @@ impl Builder {
         self
     }
 
+    /// The URL at which upstreams reach the server, where the configuration's `server.public_url` names none.
+    #[must_use]
+    pub fn address(mut self, url: Option<String>) -> Self {
+        self.address = url;
+        self
+    }
+
     /// Opens the store and the media, sets right what the last process left, and starts the workers on the current
     /// runtime.
     ///
     /// # Errors
     /// What is wrong with database, media folder or key file; nothing of theirs was changed then.
     pub async fn start(self) -> Result<Bgrs, Error> {
-        let Self { config, api, versions, precheck, clock } = self;
-        let Opened { store, media, lock } = open(&config).await?;
+        let Self { config, api, versions, precheck, clock, address } = self;
+        let (api, versions) = if config.server.hosted_api { (api, versions) } else { (no_api(), [].as_slice()) };
+        let Opened { store, media, lock, key, connectors } = open(&config).await?;
+        let asker = Asker::new(config.upstreams.clone(), &connectors);
+        let forward = Forward::new(Arc::new(asker)).map_err(|error| Error::new("auth", error))?;
         let users: Arc<dyn Users> = Arc::new(store.clone());
         let campaigns: Arc<dyn Campaigns> = Arc::new(store.clone());
         let store: Arc<dyn Store> = Arc::new(store);
@@ -128,7 +151,13 @@ impl Builder {
         let routes = with_data(api, &accounts, &campaigns, &clock);
         let dispatch =
             InProcess::start(background.threads, &routes).map_err(|e| Error::new("background.threads", e))?;
-        let dispatch: Arc<dyn Dispatch> = Arc::new(Batch::new(Arc::new(dispatch)));
+        let dispatch = Batch::new(Arc::new(dispatch));
+        let at_upstream = AtUpstream::new(config.upstreams.clone(), &connectors);
+        let dispatch: Arc<dyn Dispatch> = Arc::new(Switch::new(Arc::new(dispatch), at_upstream));
+        let retries = Retries::new(scheduler.clone(), clock.clone());
+        retries.restore(store.retrying().await.map_err(|error| Error::new("store.database", error))?);
+        let base = Some(config.server.public_url.clone()).filter(|url| !url.is_empty()).or(address);
+        let mount = config.server.mount.clone();
         let runner = Runner {
             store: store.clone(),
             media: media.clone(),
@@ -137,23 +166,48 @@ impl Builder {
             watchers: watchers.clone(),
             settler: settler.clone(),
             leases: leases.clone(),
-            timeout: background.timeout,
+            policies: config.policies.clone(),
+            key: key.clone(),
+            reports: base.map(|base| format!("{base}{mount}/bgrs")),
             keep: config.media.keep,
         };
         let upkeep = vec![
             tokio::spawn(leases.keep(store.clone(), clock.clone())),
             tokio::spawn(maintenance.clone().keep_up()),
             tokio::spawn(settler.clone().keep_up()),
+            tokio::spawn(retries.clone().keep_up()),
         ];
-        let pool = Pool::start(runner, scheduler.clone(), Options { concurrency: background.concurrency });
+        let pool = Pool::start(runner, scheduler.clone(), retries, Options { concurrency: background.concurrency });
+        let adopter = pool.adopter();
         let bounds = Bounds {
             max_body: config.server.max_body,
             read_timeout: config.server.read_timeout,
             body_timeout: config.server.body_timeout,
         };
         let under_way = accept::UnderWay::default();
-        let shared =
-            Shared { store, media, dispatch, auth, clock, scheduler, watchers, bounds, versions, precheck, under_way };
+        let shared = Shared {
+            store,
+            media,
+            dispatch,
+            auth,
+            clock,
+            scheduler,
+            watchers,
+            bounds,
+            versions,
+            precheck,
+            upstreams: config.upstreams,
+            connectors,
+            policies: config.policies,
+            forward,
+            trusted_proxies: config.server.trusted_proxies,
+            key,
+            mount,
+            auto_wait: background.auto_wait,
+            lease: Leases::end,
+            adopt: Arc::new(move |claimed, turn, coming| adopter.adopt(claimed, turn, coming)),
+            under_way,
+        };
         let mount = Mount { shared: Arc::new(shared), routes };
         Ok(Bgrs { mount, pool, upkeep, maintenance, settler, administrator, _lock: lock })
     }
@@ -164,20 +218,28 @@ struct Opened {
     store: Sqlite,
     media: Arc<dyn Media>,
     lock: File,
+    key: Key,
+    connectors: Connectors,
+}
+
+fn no_api() -> Routes {
+    Arc::new(|_| {})
 }
 
 /// Opens everything that lies on the disk, off the async thread.
 async fn open(config: &Config) -> Result<Opened, Error> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || open_blocking(&config)).await;
-    let (store, media, lock) = opened.map_err(|error| Error::new("store.database", error))??;
+    let (store, media, lock, key, connectors) = opened.map_err(|error| Error::new("store.database", error))??;
     if media.limit() > 0 {
         media.set_used(store.bytes().await.map_err(|error| Error::new("store.database", error))?);
     }
-    Ok(Opened { store, media: Arc::new(media), lock })
+    Ok(Opened { store, media: Arc::new(media), lock, key, connectors })
 }
 
-fn open_blocking(config: &Config) -> Result<(Sqlite, FsMedia, File), Error> {
+fn open_blocking(config: &Config) -> Result<(Sqlite, FsMedia, File, Key, Connectors), Error> {
+    // First: it leaves nothing behind where it fails.
+    let connectors = Connectors::new(&config.upstreams).map_err(|error| Error::new("upstream", error))?;
     let dir = &config.media.dir;
     if dir.exists() {
         probe(dir).map_err(|error| Error::at("media.dir", dir, format!("cannot be written: {error}")))?;
@@ -186,9 +248,9 @@ fn open_blocking(config: &Config) -> Result<(Sqlite, FsMedia, File), Error> {
     let lock = lock(&config.store.database)?;
     let key_file = &config.store.key_file;
     let key = Key::load_or_create(key_file).map_err(|error| Error::at("store.key_file", key_file, error))?;
-    let media = FsMedia::open(dir, key, config.media.max_size)
+    let media = FsMedia::open(dir, key.clone(), config.media.max_size)
         .map_err(|error| Error::at("media.dir", dir, format!("cannot be written: {error}")))?;
-    Ok((store, media, lock))
+    Ok((store, media, lock, key, connectors))
 }
 
 /// Opens the database alone, as the `user` commands do, also while a server runs on it. Blocks.
@@ -280,6 +342,13 @@ fn with_data(api: Routes, accounts: &Arc<Accounts>, campaigns: &Arc<dyn Campaign
             .app_data(web::Data::from(clock.clone()));
         api(cfg);
     })
+}
+
+#[async_trait]
+impl Ask for Asker {
+    async fn ask(&self, source: &str, credentials: &Headers) -> Result<Option<String>, String> {
+        Self::ask(self, source, credentials).await
+    }
 }
 
 /// A running server, apart from its HTTP side.

@@ -59,6 +59,7 @@ pub mod routing;
 pub mod scheduler;
 mod server;
 pub mod store;
+pub mod vault;
 pub mod watch;
 pub mod worker;
 

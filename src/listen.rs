@@ -1,6 +1,7 @@
 //! Listening: sockets are bound before anything is opened, so that a port in use is found first.
 
 use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,16 @@ fn bind_unix(path: &Path) -> std::io::Result<Socket> {
 }
 
 impl Socket {
+    /// The URL at which a program of this machine reaches it; `None`: it is no TCP socket.
+    pub fn url(&self) -> Option<String> {
+        let Self::Tcp(listener) = self else { return None };
+        let mut address = listener.local_addr().ok()?;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        Some(format!("http://{address}"))
+    }
+
     /// Where it listens, as it is announced.
     pub fn address(&self) -> String {
         match self {

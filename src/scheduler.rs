@@ -61,6 +61,8 @@ struct Counts {
     /// Accepted for storing, not stored yet.
     reserved: usize,
     waiting: usize,
+    /// Put aside until another attempt is due.
+    sleeping: usize,
     running: usize,
     /// When the owner had its last turn.
     served: u64,
@@ -76,7 +78,10 @@ impl Scheduler {
     /// Takes in what the table says is waiting.
     pub fn restore(&self, unended: HashMap<Owner, Unended>) {
         for (owner, counts) in unended {
-            self.change(owner, |c| c.waiting += counts.waiting);
+            self.change(owner, |c| {
+                c.waiting += counts.waiting;
+                c.sleeping += counts.sleeping;
+            });
         }
         self.shared.changed.notify_waiters();
     }
@@ -92,7 +97,7 @@ impl Scheduler {
                 return Err(Refusal::Closed);
             }
             let own = state.owners.get(&owner).copied().unwrap_or_default();
-            if own.reserved + own.waiting + own.running >= self.shared.limits.per_user {
+            if own.reserved + own.waiting + own.sleeping + own.running >= self.shared.limits.per_user {
                 return Err(Refusal::ShareFull);
             }
             if state.waiting >= self.shared.limits.queue {
@@ -106,6 +111,20 @@ impl Scheduler {
     /// A stored request waits (again).
     pub fn enqueue(&self, owner: Owner) {
         self.change(owner, |c| c.waiting += 1);
+        self.shared.changed.notify_one();
+    }
+
+    /// A request is put aside.
+    pub fn sleep(&self, owner: Owner) {
+        self.change(owner, |c| c.sleeping += 1);
+    }
+
+    /// A request that was put aside waits for a turn.
+    pub fn wake(&self, owner: Owner) {
+        self.change(owner, |c| {
+            c.sleeping = c.sleeping.saturating_sub(1);
+            c.waiting += 1;
+        });
         self.shared.changed.notify_one();
     }
 
@@ -179,8 +198,9 @@ impl Scheduler {
         if after.waiting > 0 {
             state.turns.insert((after.running, after.served, owner.clone()));
         }
-        state.waiting = state.waiting + after.waiting + after.reserved - before.waiting - before.reserved;
-        if after.reserved + after.waiting + after.running == 0 {
+        let queued = |counts: Counts| counts.waiting + counts.sleeping + counts.reserved;
+        state.waiting = state.waiting + queued(after) - queued(before);
+        if queued(after) + after.running == 0 {
             state.owners.remove(&owner);
         } else {
             state.owners.insert(owner, after);
@@ -204,6 +224,17 @@ impl Reservation {
             });
             self.scheduler.shared.changed.notify_one();
         }
+    }
+
+    /// The request is stored and runs already.
+    #[must_use]
+    pub fn run(mut self) -> Option<Turn> {
+        let owner = self.owner.take()?;
+        self.scheduler.change(owner.clone(), |c| {
+            c.reserved -= 1;
+            c.running += 1;
+        });
+        Some(Turn { scheduler: self.scheduler.clone(), owner })
     }
 }
 

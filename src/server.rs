@@ -34,7 +34,7 @@ pub async fn serve(builder: Builder) -> Result<(), Error> {
     limits::raise_open_files();
     let sockets = listen::bind(&config.server.listen).map_err(|why| Error::new("server.listen", why))?;
     let addresses: Vec<String> = sockets.iter().map(Socket::address).collect();
-    let bgrs = builder.start().await?;
+    let bgrs = builder.address(sockets.iter().find_map(Socket::url)).start().await?;
     if let Some(administrator) = bgrs.administrator() {
         say(administrator);
     }

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use bgrs::media::fs::FsMedia;
-use bgrs::media::{ByteStream, Error, File, Key, Media, result_name};
+use bgrs::media::{ByteStream, Error, File, Media, result_name};
 use bgrs::model::time::Keep;
 use bgrs::model::{Rid, StoredResult};
+use bgrs::vault::Key;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 

@@ -23,7 +23,18 @@ fn owner(id: i64) -> Owner {
 
 fn request(method: &str, of: i64) -> NewRequest {
     let headers: Headers = [("accept", "*/*")].into_iter().collect();
-    let call = Call { method: method.to_owned(), name: "/a?bgrs=yes".to_owned(), headers, body: None, batch: None };
+    let repeatable = bgrs::model::is_idempotent(method, &headers);
+    let call = Call {
+        method: method.to_owned(),
+        name: "/a?bgrs=yes".to_owned(),
+        headers,
+        body: None,
+        upstream: None,
+        secrets: None,
+        timeout: None,
+        repeatable,
+        batch: None,
+    };
     NewRequest { rid: Rid::generate(now()).unwrap(), owner: owner(of), vouched: None, call, created: now() }
 }
 

@@ -1,6 +1,7 @@
 //! Who is calling: Basic credentials against the server's own users.
 
 pub mod basic;
+pub mod forward;
 mod password;
 mod throttle;
 
@@ -45,6 +46,9 @@ pub enum Error {
     /// Too many passwords are being checked.
     #[error("too many passwords are being checked")]
     Busy,
+    /// The upstream that would know could not be asked.
+    #[error("the upstream could not be asked: {0}")]
+    Unasked(String),
     /// The users cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),

@@ -47,7 +47,7 @@ impl Batch {
 impl Dispatch for Batch {
     async fn dispatch(&self, replay: Replay) -> Result<Response, Error> {
         let Some(total) = replay.call.batch else { return self.inner.dispatch(replay).await };
-        let Replay { rid, call, caller, progress, body, in_turn: _ } = replay;
+        let Replay { rid, call, caller, progress, body, in_turn: _, report: _ } = replay;
         let Some(body) = body else { return Err(Error::Malformed) };
         let headers: Headers = [("content-type", "application/json; charset=utf-8")].into_iter().collect();
         let single = Arc::new(Single { inner: self.inner.clone(), rid, call, caller });
@@ -59,7 +59,7 @@ impl Dispatch for Batch {
                 perform(single.clone(), element, turn)
             })
             .try_buffered(AT_ONCE);
-        Ok(Response { status: 200, headers, body: written(done, Tally::new(progress, total)) })
+        Ok(Response { status: 200, headers, length: None, body: written(done, Tally::new(progress, total)) })
     }
 }
 
@@ -69,7 +69,7 @@ struct Single {
     rid: Rid,
     /// The batch's own call.
     call: Call,
-    caller: Caller,
+    caller: Option<Caller>,
 }
 
 /// One element: its text, and the object that it names, if it has to.
@@ -186,7 +186,7 @@ async fn perform(single: Arc<Single>, element: Element, turn: Turn) -> Result<Do
     }
     let body = call.body.map(|_| futures_util::stream::iter([Ok(element.text)]).boxed());
     let (rid, caller) = (single.rid, single.caller.clone());
-    let replay = Replay { rid, call, caller, progress: Progress::default(), in_turn: true, body };
+    let replay = Replay { rid, call, caller, progress: Progress::default(), in_turn: true, report: None, body };
     match answer(&*single.inner, replay).await {
         Err(Error::Stopped) => Err(Error::Stopped),
         Err(error) => Ok(Done::failed(500, "Internal Server Error", &format!("{error}."))),
@@ -206,7 +206,7 @@ fn call_of(batch: &Call, element: &Element) -> Option<Call> {
         }
     };
     let body = (batch.method != "DELETE").then_some(element.text.len() as u64);
-    Some(Call { method: batch.method.clone(), name, headers: batch.headers.clone(), body, batch: None })
+    Some(Call { name, body, batch: None, ..batch.clone() })
 }
 
 async fn answer(inner: &dyn Dispatch, replay: Replay) -> Result<Done, Error> {

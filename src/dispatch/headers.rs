@@ -1,5 +1,7 @@
 //! Which headers of a call and of an answer are kept.
 
+use std::net::IpAddr;
+
 use actix_web::http::header::HeaderMap;
 
 use crate::model::Headers;
@@ -36,11 +38,49 @@ const SHAPING: [&str; 8] = [
 /// Of an answer: the server's own to say when it is read.
 const NOT_KEPT: [&str; 2] = ["date", "set-cookie"];
 
-/// The headers of a call that are stored with it.
+/// Begins the names of the fields that the server and an upstream talk in; nobody else may.
+const OURS: &str = "bgrs-";
+
+/// The name under which the server stands in `Via` (RFC 9110 section 7.6.3).
+const VIA: &str = "1.1 bgrs-server";
+
+/// Of a call, what says where it came from: written anew for an upstream.
+const ORIGIN: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+
+/// Header fields of either side: actix's of the server's, hyper's of an upstream's.
+pub trait Fields {
+    /// Names, in lower case, with their values.
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])>;
+}
+
+impl Fields for HeaderMap {
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+}
+
+impl Fields for http::HeaderMap {
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+}
+
+/// Where a call came from, as an upstream is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The address of whoever connected; `None`: over a Unix socket.
+    pub peer: Option<IpAddr>,
+    /// The `Host` that was asked for.
+    pub host: Option<&'a str>,
+    /// Whether it is a proxy that is believed what it says.
+    pub trusted: bool,
+}
+
+/// The headers of a call to the hosted API that are stored with it.
 #[must_use]
 pub fn of_call(headers: &HeaderMap) -> Headers {
-    let named = named_by_connection(headers);
-    keep(headers, |name| {
+    let named = named_by_connection(headers.fields());
+    keep(headers.fields(), |name| {
         !HOP_BY_HOP.contains(&name)
             && !SECRET.contains(&name)
             && !SHAPING.contains(&name)
@@ -48,26 +88,90 @@ pub fn of_call(headers: &HeaderMap) -> Headers {
     })
 }
 
-/// The headers of an answer that are stored with it.
+/// The headers of a call as an upstream gets them: what is end-to-end as it was sent, and where it came from. `Host` is
+/// the caller's.
 #[must_use]
-pub fn of_answer(headers: &HeaderMap) -> Headers {
-    let named = named_by_connection(headers);
-    keep(headers, |name| !HOP_BY_HOP.contains(&name) && !NOT_KEPT.contains(&name) && !named.iter().any(|n| n == name))
+pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>) -> Headers {
+    let named = named_by_connection(headers.fields());
+    let mut kept = keep(headers.fields(), |name| {
+        // The server has answered `Expect: 100-continue` itself: the body is on its way.
+        !HOP_BY_HOP.contains(&name)
+            && !ORIGIN.contains(&name)
+            && name != "expect"
+            && !name.starts_with(OURS)
+            && !named.iter().any(|n| n == name)
+    });
+    let all = |name: &str| {
+        let values = headers.get_all(name).filter_map(|value| value.to_str().ok());
+        values.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(", ")
+    };
+    let listed =
+        |before: String, own: &str| if before.is_empty() { own.to_owned() } else { format!("{before}, {own}") };
+    let believed = |name: &str| if origin.trusted { all(name) } else { String::new() };
+    let or = |said: String, own: &str| if said.is_empty() { own.to_owned() } else { said };
+    kept.append("via", listed(all("via"), VIA).as_bytes());
+    kept.append("forwarded", listed(believed("forwarded"), &forwarded(origin)).as_bytes());
+    if let Some(peer) = origin.peer {
+        kept.append("x-forwarded-for", listed(believed("x-forwarded-for"), &peer.to_string()).as_bytes());
+    } else if origin.trusted && headers.contains_key("x-forwarded-for") {
+        kept.append("x-forwarded-for", all("x-forwarded-for").as_bytes());
+    }
+    if let Some(host) = origin.host {
+        kept.append("x-forwarded-host", or(believed("x-forwarded-host"), host).as_bytes());
+    }
+    kept.append("x-forwarded-proto", or(believed("x-forwarded-proto"), "http").as_bytes());
+    kept
 }
 
-fn keep(headers: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Headers {
-    headers
-        .iter()
-        .filter(|(name, _)| wanted(name.as_str()))
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect()
+/// One element of `Forwarded` (RFC 7239 section 4).
+fn forwarded(origin: Origin<'_>) -> String {
+    let peer = match origin.peer {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+        None => "unknown".to_owned(),
+    };
+    let host = origin.host.filter(|host| !host.contains(['"', '\\']));
+    let host = host.map(|host| format!(";host=\"{host}\"")).unwrap_or_default();
+    format!("for={peer}{host};proto=http")
+}
+
+/// Takes the secrets out of a call's headers: they are kept apart, encrypted.
+#[must_use]
+pub fn split_secrets(headers: &Headers) -> (Headers, Headers) {
+    let is_secret = |name: &str| SECRET.contains(&name);
+    (
+        headers.iter().filter(|(name, _)| !is_secret(name)).collect(),
+        headers.iter().filter(|(n, _)| is_secret(n)).collect(),
+    )
+}
+
+/// The headers of an answer that are stored with it.
+#[must_use]
+pub fn of_answer(headers: &impl Fields) -> Headers {
+    let named = named_by_connection(headers.fields());
+    keep(headers.fields(), |name| {
+        !HOP_BY_HOP.contains(&name) && !NOT_KEPT.contains(&name) && !named.iter().any(|n| n == name)
+    })
+}
+
+/// The headers of an upstream's answer that are passed on at once. The length is among them: whoever asks with `HEAD`
+/// wants to know it.
+pub fn of_passing(headers: &http::HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    let named = named_by_connection(headers.fields());
+    headers.fields().filter(move |(name, _)| {
+        (*name == "content-length" || !HOP_BY_HOP.contains(name)) && !named.iter().any(|n| n == name)
+    })
+}
+
+fn keep<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>, wanted: impl Fn(&str) -> bool) -> Headers {
+    fields.filter(|(name, _)| wanted(name)).collect()
 }
 
 /// The fields that `Connection` names are of this hop too.
-fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
-    headers
-        .get_all("connection")
-        .filter_map(|value| value.to_str().ok())
+fn named_by_connection<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<String> {
+    fields
+        .filter(|(name, _)| *name == "connection")
+        .filter_map(|(_, value)| std::str::from_utf8(value).ok())
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect()
@@ -75,6 +179,8 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;
@@ -113,5 +219,69 @@ mod tests {
         let sent = map(&[("set-cookie", "a=b"), ("date", "x"), ("etag", "\"1\""), ("content-length", "3")]);
         let kept = of_answer(&sent);
         assert_eq!(kept.iter().collect::<Vec<_>>(), [("etag", b"\"1\"".as_slice())]);
+    }
+
+    const UNTRUSTED: Origin<'_> =
+        Origin { peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), host: Some("api:80"), trusted: false };
+
+    fn sorted(headers: &Headers) -> Vec<(String, String)> {
+        let mut all: Vec<_> =
+            headers.iter().map(|(n, v)| (n.to_owned(), String::from_utf8_lossy(v).into_owned())).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn an_upstream_gets_what_is_end_to_end_and_where_it_came_from() {
+        let sent = map(&[
+            ("host", "api:80"),
+            ("connection", "X-Hop"),
+            ("x-hop", "1"),
+            ("te", "trailers"),
+            ("expect", "100-continue"),
+            ("authorization", "Basic eA=="),
+            ("range", "bytes=0-1"),
+            ("bgrs-report-token", "guessed"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("via", "1.0 fred"),
+        ]);
+        let expected = [
+            ("authorization", "Basic eA=="),
+            ("forwarded", "for=192.0.2.1;host=\"api:80\";proto=http"),
+            ("host", "api:80"),
+            ("range", "bytes=0-1"),
+            ("via", "1.0 fred, 1.1 bgrs-server"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-host", "api:80"),
+            ("x-forwarded-proto", "http"),
+        ];
+        assert_eq!(sorted(&of_forwarded(&sent, UNTRUSTED)), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_added_to() {
+        let sent = map(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-host", "www.example"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        let expected = [
+            ("forwarded", "for=1.1.1.1, for=192.0.2.1;host=\"api:80\";proto=http"),
+            ("via", "1.1 bgrs-server"),
+            ("x-forwarded-for", "1.1.1.1, 2.2.2.2, 192.0.2.1"),
+            ("x-forwarded-host", "www.example"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let origin = Origin { trusted: true, ..UNTRUSTED };
+        assert_eq!(sorted(&of_forwarded(&sent, origin)), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn an_address_of_version_six_is_quoted() {
+        let origin = Origin { peer: Some("2001:db8::1".parse().unwrap()), host: None, trusted: false };
+        assert_eq!(forwarded(origin), "for=\"[2001:db8::1]\";proto=http");
     }
 }

@@ -150,7 +150,7 @@ where
     let stream = futures_util::stream::unfold(received, |mut received| async move {
         received.recv().await.map(|piece| (piece, received))
     });
-    if reply.send(Ok(Response { status, headers: kept, body: stream.boxed() })).is_ok() && !empty {
+    if reply.send(Ok(Response { status, headers: kept, length: None, body: stream.boxed() })).is_ok() && !empty {
         send_body(body, pieces).await;
     }
 }
@@ -181,7 +181,8 @@ async fn send_body(body: BoxBody, pieces: mpsc::Sender<Result<Bytes, Error>>) {
 
 /// Builds the request anew. It may come from a pool, with the last one's head: everything is set.
 fn request(replay: Replay) -> Result<Request, Error> {
-    let Replay { rid, call, caller, progress, body, in_turn: _ } = replay;
+    let Replay { rid, call, caller, progress, body, in_turn: _, report: _ } = replay;
+    let caller = caller.ok_or(Error::Malformed)?;
     let length = call.body;
     let payload = body.map_or(Payload::None, payload);
     let mut request = Request::with_payload(payload);

@@ -3,6 +3,7 @@
 mod batch;
 pub mod headers;
 mod in_process;
+pub mod upstream;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,14 +20,27 @@ pub struct Replay {
     pub rid: Rid,
     /// The call.
     pub call: Call,
-    /// In whose name.
-    pub caller: Caller,
+    /// In whose name; `None`: somebody whom only the upstream knows.
+    pub caller: Option<Caller>,
     /// Where the handler reports to.
     pub progress: Progress,
     /// Whether it is one of several calls of this request, which begin in the order in which they are dispatched.
     pub in_turn: bool,
+    /// Where an upstream reports to.
+    pub report: Option<Report>,
     /// The stored body, if the call has one.
     pub body: Option<BoxStream<'static, std::io::Result<Bytes>>>,
+}
+
+/// Where an upstream reports its progress to.
+#[derive(Clone)]
+pub struct Report {
+    /// The request.
+    pub rid: Rid,
+    /// The URL to post to.
+    pub url: String,
+    /// What it has to show there.
+    pub token: String,
 }
 
 /// The API's answer, as it comes.
@@ -35,6 +49,8 @@ pub struct Response {
     pub status: u16,
     /// The headers that are kept.
     pub headers: Headers,
+    /// The body's length, where it is said beforehand.
+    pub length: Option<u64>,
     /// The body; an error in it means that the answer broke off.
     pub body: BoxStream<'static, Result<Bytes, Error>>,
 }
@@ -48,12 +64,29 @@ pub enum Error {
     /// The answer broke off before its end.
     #[error("the API's answer broke off; the server's log says why")]
     BrokeOff,
+    /// No connection came about.
+    #[error("the upstream cannot be reached: {0}")]
+    Unreachable(String),
+    /// The connection ended, or said something that is no HTTP, before there was an answer.
+    #[error("the upstream broke off before it had answered: {0}")]
+    Unanswered(String),
+    /// The configuration that the call was accepted with had an upstream that this one has not.
+    #[error("there is no upstream {0} any more")]
+    Gone(String),
     /// What is stored of the call is none that can be made.
     #[error("the stored call cannot be made again")]
     Malformed,
     /// The threads that run the API are gone.
     #[error("the API is not running")]
     Stopped,
+}
+
+impl Error {
+    /// Whether another attempt may succeed: there was no answer at all.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Unanswered(_))
+    }
 }
 
 /// Performs captured calls. Dropping the future, or the answer's body, drops the call.

@@ -1,6 +1,5 @@
 //! The middleware on every call: who is it, is it for the background, and how did it go.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Ready, ready};
 use std::num::NonZeroUsize;
@@ -15,15 +14,19 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
-use actix_web::{HttpMessage, HttpResponse, ResponseError};
+use actix_web::{HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use lru::LruCache;
 
 use super::place::{self, Place};
-use super::{Error, Shared, batch, log_line, submit};
-use crate::auth;
+use super::rescue::{self, Slow};
+use super::submit::{Submission, Terms};
+use super::{Error, Shared, batch, gateway, hold, log_line, submit, who};
+use crate::dispatch::upstream::Client;
+use crate::model::Rid;
 use crate::model::target::{self, Asked};
+use crate::routing::{Auth, Mode, Policy};
 
 /// Counts the calls under way, answers included, so that a shutdown can wait for them.
 #[derive(Clone, Default)]
@@ -78,7 +81,12 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         ready(Ok(AcceptService {
-            inner: Rc::new(Inner { shared: self.shared.clone(), service, matched: Matched::new() }),
+            inner: Rc::new(Inner {
+                client: Client::new(&self.shared.connectors),
+                shared: self.shared.clone(),
+                service,
+                matched: Matched::new(),
+            }),
         }))
     }
 }
@@ -92,6 +100,7 @@ struct Inner<S> {
     shared: Arc<Shared>,
     service: S,
     matched: Matched,
+    client: Client,
 }
 
 /// Paths of this App that a route matched a moment ago: to find that out takes a tenth of a submission's time.
@@ -163,51 +172,116 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    match accept(&inner.shared, &inner.matched, &mut req).await {
+    match accept(&inner.shared, &inner.matched, &inner.client, &mut req).await {
         Ok(Some(accepted)) => Ok(req.into_response(accepted)),
         Ok(None) => forward(&inner.service, req).await,
         Err(error) => Ok(req.into_response(error.error_response())),
     }
 }
 
-/// Lets a call pass (`None`), or answers it here.
+/// Lets a call pass to the App (`None`), or answers it here.
 async fn accept(
     shared: &Arc<Shared>,
     matched: &Matched,
+    client: &Client,
     req: &mut ServiceRequest,
 ) -> Result<Option<HttpResponse>, Error> {
-    let place = place::of(req.match_info().as_str());
+    let place = place::of(req.match_info().as_str(), &shared.mount);
     if place == Place::Open {
         return Ok(None);
     }
     if shared.scheduler.is_closed() {
         return Err(shutting_down());
     }
+    match place {
+        Place::Open => Ok(None),
+        Place::Report => {
+            submit::bound_body(req, shared.bounds)?;
+            Ok(None)
+        }
+        Place::Own => {
+            who::anybody(shared, req).await?;
+            Ok(None)
+        }
+        Place::Api => call(shared, matched, client, req).await,
+    }
+}
+
+/// A call to the API, hosted or behind the server.
+async fn call(
+    shared: &Arc<Shared>,
+    matched: &Matched,
+    client: &Client,
+    req: &mut ServiceRequest,
+) -> Result<Option<HttpResponse>, Error> {
     let name = target_of(req);
-    let asked = asked(req, &name);
-    if place == Place::Api
-        && matches!(asked, Ok(Asked::Background))
-        && let Some(accepted) = accept_remembered(shared, matched, req, &name).await
+    // What the server hosts itself goes before what is behind it.
+    let is_hosted = matched.matches(req);
+    let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted).cloned();
+    let policy = shared.policies.of(req.method().as_str(), &name);
+    let asked = asked(req, &name, policy.mode);
+    let terms = terms(req, &name, policy);
+    if let (Ok(Asked::Background), Ok(terms)) = (&asked, &terms)
+        && (is_hosted || upstream.is_some())
     {
-        return accepted.map(Some);
+        let submission = Submission { name: name.clone(), upstream: upstream.as_deref(), terms: *terms };
+        if let Some(accepted) = submit_remembered(shared, req, submission).await {
+            return accepted.map(|rid| Some(submit::accepted(shared, rid)));
+        }
     }
-    let caller = authenticate(shared, req).await?;
-    req.extensions_mut().insert(caller.clone());
-    if place == Place::Own {
-        return Ok(None);
+    if let Some(upstream) = &upstream {
+        gateway::check_path(&name)?;
+        if is_preflight(req) {
+            let sent = gateway::send(shared, client, req, upstream, &name)?;
+            return gateway::pass(req, sent, policy.timeout).await.map(Some);
+        }
     }
-    (shared.precheck)(req.method().as_str(), &name)?;
-    let asked = asked?;
-    if asked == Asked::Background && !matched.matches(req) {
+    let who = match &upstream {
+        Some(upstream) => who::at(shared, req, upstream).await?,
+        None => who::hosted(shared, req).await?,
+    };
+    if upstream.is_none() {
+        (shared.precheck)(req.method().as_str(), &name)?;
+    }
+    let (asked, terms) = (asked?, terms?);
+    let in_background = matches!(asked, Asked::Background | Asked::Auto);
+    if in_background && upstream.is_none() && !is_hosted {
         return Err(place::not_found(req.match_info().as_str(), shared.versions));
     }
-    submit::bound_body(req, shared.bounds)?;
-    let batch = batch::is_batch(req, shared.bounds.max_body).await?;
-    match asked {
-        Asked::Background => submit::submit(shared, req, &caller, name, batch).await.map(Some),
-        Asked::Nothing if batch => submit::submit(shared, req, &caller, name, batch).await.map(Some),
-        Asked::Foreground if batch => batch::perform(shared, req, caller, name).await.map(Some),
-        Asked::Nothing | Asked::Foreground => {
+    if in_background || upstream.is_none() {
+        submit::bound_body(req, shared.bounds)?;
+    }
+    let batch = upstream.is_none() && batch::is_batch(req, shared.bounds.max_body).await?;
+    let submission = |name| Submission { name, upstream: upstream.as_deref(), terms };
+    match (asked, &upstream) {
+        (Asked::Nothing, _) if batch => {
+            let rid = submit::submit(shared, req, who.owner, submission(name), batch).await?;
+            Ok(Some(submit::accepted(shared, rid)))
+        }
+        (Asked::Foreground, _) if batch => {
+            let caller = who.caller.ok_or_else(Error::internal)?;
+            batch::perform(shared, req, caller, name, terms).await.map(Some)
+        }
+        (Asked::Background | Asked::Auto, _) => {
+            let rid = submit::submit(shared, req, who.owner, submission(name), batch).await?;
+            if asked == Asked::Auto {
+                hold::answer(shared, req, rid).await.map(Some)
+            } else {
+                Ok(Some(submit::accepted(shared, rid)))
+            }
+        }
+        (Asked::Nothing | Asked::Foreground, Some(upstream)) => {
+            let sent = gateway::send(shared, client, req, upstream, &name)?;
+            let after = policy.rescue_after.filter(|_| asked == Asked::Nothing && !sent.upgrade);
+            match after {
+                Some(after) => {
+                    let slow = Slow { upstream, name, who: &who, after, terms };
+                    rescue::pass(shared, req, sent, slow).await.map(Some)
+                }
+                None => gateway::pass(req, sent, terms.limit).await.map(Some),
+            }
+        }
+        (Asked::Nothing | Asked::Foreground, None) => {
             hide_parameter(req, &name);
             Ok(None)
         }
@@ -216,67 +290,67 @@ async fn accept(
 
 /// The short way of what comes most often: a submission without a body by a caller who is remembered. `None`: it has left
 /// nothing, and goes the long way from its start.
-async fn accept_remembered(
+async fn submit_remembered(
     shared: &Arc<Shared>,
-    matched: &Matched,
     req: &ServiceRequest,
-    name: &str,
-) -> Option<Result<HttpResponse, Error>> {
-    let short =
-        !submit::has_body(req) && matched.matches(req) && (shared.precheck)(req.method().as_str(), name).is_ok();
-    let known = if short { shared.auth.recall(authorization(req))? } else { return None };
-    submit::submit_remembered(shared, req, known, name.to_owned()).await
+    submission: Submission<'_>,
+) -> Option<Result<Rid, Error>> {
+    let allowed = match submission.upstream {
+        Some(upstream) => upstream.auth == Auth::Local && gateway::check_path(&submission.name).is_ok(),
+        None => (shared.precheck)(req.method().as_str(), &submission.name).is_ok(),
+    };
+    let known =
+        if allowed && !submit::has_body(req) { shared.auth.recall(who::authorization(req))? } else { return None };
+    submit::submit_remembered(shared, req, known, submission).await
 }
 
 fn target_of(req: &ServiceRequest) -> String {
     req.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned()
 }
 
-fn authorization(req: &ServiceRequest) -> impl Iterator<Item = &[u8]> {
-    req.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes)
-}
-
-async fn authenticate(shared: &Shared, req: &ServiceRequest) -> Result<crate::model::Caller, Error> {
-    let address = req.peer_addr().map(|peer| peer.ip());
-    shared.auth.authenticate(authorization(req), address).await.map_err(refused)
-}
-
-fn refused(error: auth::Error) -> Error {
-    match error {
-        auth::Error::TooMany { retry_after } => Error::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too many wrong passwords for this login from this address; wait before the next try.",
-        )
-        .retry_after(retry_after),
-        auth::Error::Busy => {
-            Error::new(StatusCode::SERVICE_UNAVAILABLE, "Too many passwords are being checked; try again.")
-                .retry_after(1)
+/// What caller and policy say of the time that a call may take.
+fn terms(req: &ServiceRequest, name: &str, policy: &Policy) -> Result<Terms, Error> {
+    let wrong = |error: target::Error| Error::bad_request(format!("{error}."));
+    let mut asked = if *req.method() == Method::OPTIONS { None } else { target::timeout(name).map_err(wrong)? };
+    for value in req.headers().get_all("bgrs-timeout") {
+        let header = value.to_str().ok().and_then(|text| target::parse_timeout(text).ok());
+        let header = header.ok_or_else(|| wrong(target::Error::BadTimeout))?;
+        if asked.is_some_and(|asked| asked != header) {
+            return Err(wrong(target::Error::BadTimeout));
         }
-        auth::Error::Store(error) => error.into(),
-        other => challenge(other.to_string()),
+        asked = Some(header);
     }
+    let limit = asked.unwrap_or(policy.timeout).min(policy.timeout);
+    Ok(Terms { limit, asked, repeat: policy.repeat_after_crash })
 }
 
-/// The refusal of who is not let in.
-pub fn challenge(description: impl Into<Cow<'static, str>>) -> Error {
-    let challenge = HeaderValue::from_static("Basic realm=\"BEAR API\", charset=\"UTF-8\"");
-    Error::new(StatusCode::UNAUTHORIZED, description).with(header::WWW_AUTHENTICATE, challenge)
+/// A browser's question whether it may call (Fetch, CORS-preflight request): it never carries credentials.
+fn is_preflight(req: &ServiceRequest) -> bool {
+    *req.method() == Method::OPTIONS
+        && req.headers().contains_key(header::ORIGIN)
+        && req.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// What the call asks for. A CORS preflight carries the parameter too and asks for nothing.
-fn asked(req: &ServiceRequest, name: &str) -> Result<Asked, Error> {
+/// What the call asks for, and what its policy makes of it. A CORS preflight carries the parameter too and asks for
+/// nothing.
+fn asked(req: &ServiceRequest, name: &str, mode: Mode) -> Result<Asked, Error> {
     if req.method() == Method::OPTIONS {
         return Ok(Asked::Foreground);
     }
     let asked = target::asked(name).map_err(|error| Error::bad_request(format!("{error}.")))?;
     let odd =
         req.method() == Method::TRACE || req.method() == Method::CONNECT || req.headers().contains_key(header::UPGRADE);
-    if asked == Asked::Background && odd {
-        return Err(Error::bad_request(
+    match (asked, mode) {
+        (Asked::Background | Asked::Auto, _) if odd => Err(Error::bad_request(
             "TRACE, CONNECT and an Upgrade cannot run in the background; send the call without bgrs.",
-        ));
+        )),
+        (Asked::Background | Asked::Auto, Mode::Never) => {
+            Err(Error::bad_request("This call never runs in the background here; send it without bgrs."))
+        }
+        (Asked::Nothing, Mode::Always) if !odd => Ok(Asked::Background),
+        (Asked::Nothing, Mode::Auto) if !odd => Ok(Asked::Auto),
+        (asked, _) => Ok(asked),
     }
-    Ok(asked)
 }
 
 /// Takes the parameter out before the API sees the call.

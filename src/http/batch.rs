@@ -9,7 +9,8 @@ use actix_web::{HttpMessage, HttpResponse};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::{Error, JSON, Shared, submit};
+use super::submit::{self, Submission, Terms};
+use super::{Error, JSON, Shared};
 use crate::dispatch::Replay;
 use crate::media::{self, ByteStream, File, Media, Sink};
 use crate::model::array::is_space;
@@ -73,16 +74,18 @@ pub async fn perform(
     req: &mut ServiceRequest,
     caller: Caller,
     name: String,
+    terms: Terms,
 ) -> Result<HttpResponse, Error> {
     let rid = submit::new_rid(shared)?;
     let spooled = submit::spool(shared, rid, req, true).await?;
-    let call = spooled.call(req, name);
+    let call = Submission { name, upstream: None, terms }.call(shared, req, rid, &spooled)?;
     let Some(sink) = spooled.sink else { return Err(Error::internal()) };
     // In a task of its own: a client that hangs up in between must not leave a file.
     let opened = actix_web::rt::spawn(open_once(shared.media.clone(), rid, sink));
     let body = opened.await.map_err(|_| Error::internal())??;
     let body = Some(body.map(|piece| piece.map_err(std::io::Error::other)).boxed());
-    let replay = Replay { rid, call, caller, progress: Progress::default(), in_turn: false, body };
+    let progress = Progress::default();
+    let replay = Replay { rid, call, caller: Some(caller), progress, in_turn: false, report: None, body };
     let answer = shared.dispatch.dispatch(replay).await.map_err(|error| {
         log::error!("a batch was not performed: {error}");
         Error::internal()

@@ -87,7 +87,7 @@ pub async fn send(
 }
 
 /// A body of which only the length is told: the answer to HEAD.
-struct Sized(u64);
+pub struct Sized(pub u64);
 
 impl actix_web::body::MessageBody for Sized {
     type Error = std::convert::Infallible;

@@ -9,6 +9,8 @@ pub enum Place {
     Open,
     /// The server's own: `bgrs` is ignored there.
     Own,
+    /// Where upstreams report: open to whoever has the request's token.
+    Report,
     /// The API's.
     Api,
 }
@@ -19,14 +21,16 @@ const OWN: [&str; 5] = ["bgrs", "media", "ui", "metrics", "openapi.json"];
 
 const OPEN: [&str; 2] = ["healthz", "readyz"];
 
-/// Tells whose a path is; `path` as the router sees it, percent-decoded where that is safe.
-pub fn of(path: &str) -> Place {
+/// Tells whose a path is; `path` as the router sees it, percent-decoded where that is safe. The server's own paths are
+/// behind `mount`.
+pub fn of(path: &str, mount: &str) -> Place {
+    let Some(path) = path.strip_prefix(mount).filter(|rest| rest.starts_with('/')) else { return Place::Api };
     let mut segments = path.split('/').skip(1);
     let first = segments.next().unwrap_or_default();
     if OPEN.contains(&first) && segments.clone().next().is_none() {
         Place::Open
     } else if OWN.contains(&first) || version(first).is_some() && segments.next() == Some("bgrs") {
-        Place::Own
+        if path.ends_with("/report") { Place::Report } else { Place::Own }
     } else {
         Place::Api
     }
@@ -58,12 +62,22 @@ mod tests {
     #[test]
     fn own_routes_are_whole_segments_under_any_version() {
         for path in ["/bgrs", "/bgrs/x", "/v2.5/bgrs/x", "/v9/bgrs", "/media/x", "/ui/", "/metrics", "/openapi.json"] {
-            assert_eq!(of(path), Place::Own, "{path}");
+            assert_eq!(of(path, ""), Place::Own, "{path}");
         }
         for path in ["/", "/bgrsx", "/v2.5/users/me", "/vx/bgrs", "/users/bgrs", "/healthz/x", "//bgrs"] {
-            assert_eq!(of(path), Place::Api, "{path}");
+            assert_eq!(of(path, ""), Place::Api, "{path}");
         }
-        assert_eq!(of("/healthz"), Place::Open);
+        assert_eq!(of("/healthz", ""), Place::Open);
+        assert_eq!(of("/bgrs/x/report", ""), Place::Report);
+    }
+
+    #[test]
+    fn a_mount_moves_the_own_routes_out_of_the_way() {
+        assert_eq!(of("/own/bgrs/x", "/own"), Place::Own);
+        assert_eq!(of("/own/healthz", "/own"), Place::Open);
+        for path in ["/bgrs/x", "/healthz", "/ownbgrs", "/own", "/owner/bgrs"] {
+            assert_eq!(of(path, "/own"), Place::Api, "{path}");
+        }
     }
 
     #[test]

@@ -11,15 +11,20 @@ use crate::store::Request;
 /// The route.
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let request = wait::request(&req, &shared).await?;
+    of(&req, &shared, &request).await
+}
+
+/// The answer of a request that has ended, or how far it has come.
+pub async fn of(req: &HttpRequest, shared: &Shared, request: &Request) -> Result<HttpResponse, Error> {
     match request.state {
         State::Queued | State::Running | State::Retrying => {
-            Ok(information::answer(&request, HttpResponse::Accepted(), information::is_verbose(&req)))
+            Ok(information::answer(request, HttpResponse::Accepted(), information::is_verbose(req)))
         }
-        State::Finished => finished(&req, &shared, &request).await,
-        State::Failed => Err(failed(&shared, &request).await?),
+        State::Finished => finished(req, shared, request).await,
+        State::Failed => Err(failed(shared, request).await?),
         State::Cancelled => Err(ours(
             Error::new(StatusCode::GONE, "The request was cancelled: it has no result. Submit the call again."),
-            &request,
+            request,
         )),
     }
 }

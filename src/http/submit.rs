@@ -9,14 +9,16 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpMessage, HttpResponse};
 use futures_util::StreamExt;
+use zeroize::Zeroizing;
 
 use super::log_line::Submitted;
-use super::{Error, JSON, NO_STORE, RETRY_AFTER, Shared, accept};
+use super::{Error, JSON, NO_STORE, RETRY_AFTER, Shared, accept, gateway, who};
 use crate::dispatch::headers;
 use crate::failpoint::{self, Place};
 use crate::media::{File, Sink};
 use crate::model::array::{self, Splitter};
-use crate::model::{Call, Caller, Rid};
+use crate::model::{Call, Headers, Owner, Rid, is_idempotent};
+use crate::routing::Upstream;
 use crate::scheduler::{Refusal, Reservation};
 use crate::store::{Known, NewRequest};
 
@@ -40,31 +42,82 @@ pub struct Spooled {
     batch: Option<u64>,
 }
 
-impl Spooled {
-    /// The call that the body is of.
-    pub fn call(&self, req: &ServiceRequest, name: String) -> Call {
-        let (method, headers) = (req.method().to_string(), headers::of_call(req.headers()));
-        Call { method, name, headers, body: self.sink.as_ref().map(|sink| sink.written()), batch: self.batch }
+/// What a caller and the policy say of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// The longest that it may take.
+    pub limit: Duration,
+    /// The same, where the caller said so.
+    pub asked: Option<Duration>,
+    /// Whether it is made again after a crash; `None`: by the method.
+    pub repeat: Option<bool>,
+}
+
+/// A call that is to be submitted.
+pub struct Submission<'a> {
+    /// Path and query as sent.
+    pub name: String,
+    /// The upstream that it is for; `None`: the hosted API.
+    pub upstream: Option<&'a Upstream>,
+    /// What holds for it.
+    pub terms: Terms,
+}
+
+impl Submission<'_> {
+    /// The call as it is stored.
+    pub fn call(self, shared: &Shared, req: &ServiceRequest, rid: Rid, body: &Spooled) -> Result<Call, Error> {
+        let method = req.method().to_string();
+        let (headers, secrets) = match self.upstream {
+            None => (headers::of_call(req.headers()), None),
+            Some(upstream) => {
+                let (plain, secrets) = headers::split_secrets(&gateway::outgoing_headers(shared, req, upstream));
+                (plain, seal(shared, rid, &secrets)?)
+            }
+        };
+        let repeatable = self.terms.repeat.unwrap_or_else(|| is_idempotent(&method, &headers));
+        Ok(Call {
+            method,
+            name: self.name,
+            headers,
+            body: body.sink.as_ref().map(|sink| sink.written()),
+            upstream: self.upstream.map(|upstream| upstream.prefix.to_string()),
+            secrets,
+            timeout: self.terms.asked,
+            repeatable,
+            batch: body.batch,
+        })
     }
+}
+
+/// Encrypts the headers that are secrets, if there are any.
+pub fn seal(shared: &Shared, rid: Rid, secrets: &Headers) -> Result<Option<Vec<u8>>, Error> {
+    if secrets.is_empty() {
+        return Ok(None);
+    }
+    let clear = Zeroizing::new(secrets.to_json());
+    shared.key.seal(rid, clear.as_bytes()).map(Some).map_err(|error| {
+        log::error!("credentials cannot be encrypted: {error}");
+        Error::internal()
+    })
 }
 
 /// Accepts a call. Whatever is refused leaves neither a row nor a file.
 pub async fn submit(
     shared: &Arc<Shared>,
     req: &mut ServiceRequest,
-    caller: &Caller,
-    name: String,
+    owner: Owner,
+    submission: Submission<'_>,
     batch: bool,
-) -> Result<HttpResponse, Error> {
-    let place = reserve(shared, caller)?;
+) -> Result<Rid, Error> {
+    let place = reserve(shared, &owner)?;
     let rid = new_rid(shared)?;
     let body = spool(shared, rid, req, batch).await?;
-    let call = body.call(req, name);
-    let new = NewRequest { rid, owner: caller.owner(), vouched: None, call, created: shared.clock.now() };
+    let call = submission.call(shared, req, rid, &body)?;
+    let new = NewRequest { rid, owner, vouched: None, call, created: shared.clock.now() };
     if keep(shared, new, body, place).await? {
-        Ok(accepted(rid))
+        Ok(rid)
     } else {
-        Err(accept::challenge("The user is gone; sign in as another."))
+        Err(who::challenge("The user is gone; sign in as another."))
     }
 }
 
@@ -74,16 +127,16 @@ pub async fn submit_remembered(
     shared: &Arc<Shared>,
     req: &ServiceRequest,
     known: Arc<Known>,
-    name: String,
-) -> Option<Result<HttpResponse, Error>> {
-    let caller = known.caller();
-    let place = reserve(shared, &caller).ok()?;
+    submission: Submission<'_>,
+) -> Option<Result<Rid, Error>> {
+    let owner = known.caller().owner();
+    let place = reserve(shared, &owner).ok()?;
     let rid = new_rid(shared).ok()?;
     let body = Spooled::default();
-    let call = body.call(req, name);
-    let new = NewRequest { rid, owner: caller.owner(), vouched: Some(known), call, created: shared.clock.now() };
+    let call = submission.call(shared, req, rid, &body).ok()?;
+    let new = NewRequest { rid, owner, vouched: Some(known), call, created: shared.clock.now() };
     match keep(shared, new, body, place).await {
-        Ok(true) => Some(Ok(accepted(rid))),
+        Ok(true) => Some(Ok(rid)),
         Ok(false) => None,
         Err(error) => Some(Err(error)),
     }
@@ -96,8 +149,8 @@ pub fn has_body(req: &ServiceRequest) -> bool {
 }
 
 /// A place in the queue for a call that fits onto the disk.
-fn reserve(shared: &Shared, caller: &Caller) -> Result<Reservation, Error> {
-    let place = shared.scheduler.reserve(caller.owner()).map_err(refused)?;
+pub fn reserve(shared: &Shared, owner: &Owner) -> Result<Reservation, Error> {
+    let place = shared.scheduler.reserve(owner.clone()).map_err(refused)?;
     if shared.media.is_full() { Err(Error::no_space()) } else { Ok(place) }
 }
 
@@ -187,9 +240,10 @@ fn check_length(req: &ServiceRequest, max: u64) -> Result<(), Error> {
     if length.is_some_and(|length| length > max) { Err(too_large(max)) } else { Ok(()) }
 }
 
-fn accepted(rid: Rid) -> HttpResponse {
+/// The 202.
+pub fn accepted(shared: &Shared, rid: Rid) -> HttpResponse {
     let mut response = HttpResponse::Accepted()
-        .insert_header((header::LOCATION, format!("/bgrs/{rid}")))
+        .insert_header((header::LOCATION, format!("{}/bgrs/{rid}", shared.mount)))
         .insert_header((header::RETRY_AFTER, RETRY_AFTER))
         .insert_header((header::CACHE_CONTROL, NO_STORE))
         .insert_header((header::CONTENT_TYPE, JSON))

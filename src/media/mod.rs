@@ -15,7 +15,6 @@ use futures_util::Stream;
 
 use crate::model::{Rid, StoredResult};
 pub use name::{File, extension, result_name};
-pub use seal::Key;
 
 /// What the media could not do.
 #[derive(Debug, thiserror::Error)]

@@ -1,18 +1,14 @@
 //! Stored bodies, encrypted: XChaCha20-Poly1305 in the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015),
 //! chunk by chunk, bound to the request. A chunk that is missing, moved or changed is refused.
 
-use std::fs::Permissions;
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
 use aead_stream::{DecryptorBE32, EncryptorBE32};
 use chacha20poly1305::XChaCha20Poly1305;
-use chacha20poly1305::aead::{KeyInit, Payload};
+use chacha20poly1305::aead::Payload;
 use zeroize::Zeroizing;
 
 use super::Error;
 use crate::model::Rid;
+use crate::vault::Key;
 
 /// Bytes of clear text in a chunk.
 pub const CHUNK: usize = 64 * 1024;
@@ -22,59 +18,6 @@ pub const TAG: usize = 16;
 
 /// Bytes of the random nonce at a file's beginning: what STREAM leaves of XChaCha20's 24.
 pub const NONCE: usize = 19;
-
-/// The key that stored bodies are encrypted with. Not `Debug`.
-#[derive(Clone)]
-pub struct Key(Zeroizing<[u8; 32]>);
-
-impl Key {
-    /// Reads the key file; makes it, for this user alone to read, where there is none. Blocks.
-    ///
-    /// # Errors
-    /// A file that cannot be read or made, or that holds no key.
-    pub fn load_or_create(path: &Path) -> std::io::Result<Self> {
-        match std::fs::File::open(path) {
-            Ok(file) => Self::read(file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(path),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn read(file: std::fs::File) -> std::io::Result<Self> {
-        let mut text = Zeroizing::new(String::new());
-        file.take(100).read_to_string(&mut text)?;
-        let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.trim_end(), key.as_mut()).map_err(|_| {
-            std::io::Error::new(std::io::ErrorKind::InvalidData, "it holds no key: 64 hex digits are expected")
-        })?;
-        Ok(Self(key))
-    }
-
-    /// Whole under its name, or not there: a crash in between must not leave a file that holds no key.
-    fn create(path: &Path) -> std::io::Result<Self> {
-        let mut key = Zeroizing::new([0; 32]);
-        getrandom::fill(key.as_mut()).map_err(|error| std::io::Error::other(error.to_string()))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut part = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
-        let text = Zeroizing::new(hex::encode(key.as_ref()) + "\n");
-        part.write_all(text.as_bytes())?;
-        part.as_file().sync_all()?;
-        match part.persist_noclobber(path) {
-            Ok(_) => {}
-            // Another process was first: its key is the one.
-            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Self::read(std::fs::File::open(path)?);
-            }
-            Err(error) => return Err(error.error),
-        }
-        std::fs::File::open(folder)?.sync_all()?;
-        Ok(Self(key))
-    }
-
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(&(*self.0).into())
-    }
-}
 
 /// Encrypts one body.
 pub struct Sealer {
@@ -144,7 +87,7 @@ mod tests {
     use super::*;
 
     fn key() -> Key {
-        Key(Zeroizing::new([7; 32]))
+        Key::from([7; 32])
     }
 
     fn rid() -> Rid {
@@ -200,17 +143,5 @@ mod tests {
         let (sealed, nonce) = seal(&[b"secret".to_vec()]);
         let other = "00000000000000000000000000000000".parse().unwrap();
         assert!(open(&sealed, &nonce, other).is_err());
-    }
-
-    #[test]
-    fn a_key_file_is_for_its_owner_alone_and_reads_back() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("bgrs.key");
-        let made = Key::load_or_create(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(*Key::load_or_create(&path).unwrap().0, *made.0);
-        std::fs::write(&path, "not a key").unwrap();
-        assert!(Key::load_or_create(&path).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! One captured API call: everything that is needed to make it again.
 
+use std::time::Duration;
+
 use super::{Headers, target};
 
 /// An API call as it was sent, less what is of this hop or of this connection alone.
@@ -13,6 +15,14 @@ pub struct Call {
     pub headers: Headers,
     /// The body's length in bytes; `None` where there is no body.
     pub body: Option<u64>,
+    /// The prefix of the upstream that it is for; `None`: the hosted API.
+    pub upstream: Option<String>,
+    /// Headers that are secrets, encrypted; wiped when the request has ended.
+    pub secrets: Option<Vec<u8>>,
+    /// The longest that it may take, where the caller said so.
+    pub timeout: Option<Duration>,
+    /// Whether it is made again after an attempt whose end nobody knows.
+    pub repeatable: bool,
     /// Of a batch: the number of elements in its body, each a call of its own.
     pub batch: Option<u64>,
 }
@@ -23,12 +33,11 @@ impl Call {
     pub fn target(&self) -> String {
         target::strip(&self.name)
     }
+}
 
-    /// Whether it may be made again after an attempt whose end nobody knows: an idempotent method (RFC 9110
-    /// section 9.2.2), or a call that carries an `Idempotency-Key`.
-    #[must_use]
-    pub fn is_repeatable(&self) -> bool {
-        matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
-            || self.headers.get("idempotency-key").is_some()
-    }
+/// Whether a call may be made twice: an idempotent method (RFC 9110 section 9.2.2), or one that carries an
+/// `Idempotency-Key`.
+#[must_use]
+pub fn is_idempotent(method: &str, headers: &Headers) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE") || headers.get("idempotency-key").is_some()
 }

@@ -13,7 +13,7 @@ pub mod target;
 pub mod time;
 
 pub use answer::{Answer, Failure, FailureKind, Outcome, StoredResult};
-pub use call::Call;
+pub use call::{Call, is_idempotent};
 pub use caller::{Caller, Owner};
 pub use headers::Headers;
 pub use rid::Rid;

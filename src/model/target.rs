@@ -1,5 +1,7 @@
 //! The request target, and the one query parameter that is ours.
 
+use std::time::Duration;
+
 use percent_encoding::percent_decode_str;
 
 /// What a call asks of the background mechanism with its `bgrs` parameter.
@@ -11,6 +13,8 @@ pub enum Asked {
     Background,
     /// `no`, `0` or `false`.
     Foreground,
+    /// In the background, but the answer is held for a while; a policy asks for it.
+    Auto,
 }
 
 /// The `bgrs` parameter cannot be understood.
@@ -22,6 +26,9 @@ pub enum Error {
     /// It stands there twice, and the two ask for different things.
     #[error("bgrs was given twice with different values: send it once")]
     Contradiction,
+    /// No duration, or none that a call could take.
+    #[error("bgrs_timeout takes a duration such as 90s or 20m, longer than nothing; send it once")]
+    BadTimeout,
 }
 
 /// Reads what the target's query asks for.
@@ -30,10 +37,8 @@ pub enum Error {
 /// A value that is none of those above, or two that differ in meaning.
 pub fn asked(target: &str) -> Result<Asked, Error> {
     let mut asked = Asked::Nothing;
-    for (_, parameter) in parameters(target).filter(|(_, p)| is_ours(p)) {
-        let value = parameter.split_once('=').map_or("", |(_, value)| value);
-        let value = percent_decode_str(value).decode_utf8_lossy().to_ascii_lowercase();
-        let this = match value.as_str() {
+    for value in values(target, "bgrs") {
+        let this = match value.to_ascii_lowercase().as_str() {
             "yes" | "1" | "true" => Asked::Background,
             "no" | "0" | "false" => Asked::Foreground,
             _ => return Err(Error::BadValue),
@@ -46,7 +51,30 @@ pub fn asked(target: &str) -> Result<Asked, Error> {
     Ok(asked)
 }
 
-/// The target without the `bgrs` parameter: with it goes the one `&` that follows it, or else the one before it,
+/// How long the call may take, by its target's `bgrs_timeout`.
+///
+/// # Errors
+/// [`Error::BadTimeout`].
+pub fn timeout(target: &str) -> Result<Option<Duration>, Error> {
+    let mut values = values(target, "bgrs_timeout");
+    let (first, second) = (values.next(), values.next());
+    match (first, second) {
+        (None, _) => Ok(None),
+        (Some(text), None) => parse_timeout(&text).map(Some),
+        (Some(_), Some(_)) => Err(Error::BadTimeout),
+    }
+}
+
+/// Reads such a duration.
+///
+/// # Errors
+/// [`Error::BadTimeout`].
+pub fn parse_timeout(text: &str) -> Result<Duration, Error> {
+    let limit = humantime::parse_duration(text.trim()).map_err(|_| Error::BadTimeout)?;
+    if limit < Duration::from_millis(1) { Err(Error::BadTimeout) } else { Ok(limit) }
+}
+
+/// The target without the server's parameters: with each goes the one `&` that follows it, or else the one before it,
 /// and the `?` where nothing is left. Every other byte stays.
 #[must_use]
 pub fn strip(target: &str) -> String {
@@ -73,6 +101,14 @@ pub fn path(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
+/// The decoded values of a parameter.
+fn values<'a>(target: &'a str, wanted: &'static str) -> impl Iterator<Item = String> + 'a {
+    parameters(target).filter_map(move |(_, parameter)| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        percent_decode_str(name).eq(wanted.bytes()).then(|| percent_decode_str(value).decode_utf8_lossy().into_owned())
+    })
+}
+
 /// Where the first of our parameters stands.
 fn ours(target: &str) -> Option<(usize, usize)> {
     let (start, parameter) = parameters(target).find(|(_, parameter)| is_ours(parameter))?;
@@ -92,7 +128,7 @@ fn parameters(target: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn is_ours(parameter: &str) -> bool {
     let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
-    percent_decode_str(name).eq("bgrs".bytes())
+    ["bgrs", "bgrs_timeout"].iter().any(|ours| percent_decode_str(name).eq(ours.bytes()))
 }
 
 #[cfg(test)]
@@ -119,8 +155,20 @@ mod tests {
             ("/a?", "/a?"),
             ("/bgrs=yes", "/bgrs=yes"),
             ("/a?b=?&bgrs=yes", "/a?b=?"),
+            ("/a?bgrs=1&bgrs_timeout=9s&b=2", "/a?b=2"),
+            ("/a?bgrs_timeou=1", "/a?bgrs_timeou=1"),
         ] {
             assert_eq!(strip(sent), left, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_a_duration_and_is_there_once() {
+        assert_eq!(timeout("/a?bgrs_timeout=1m%2030s"), Ok(Some(Duration::from_secs(90))));
+        assert_eq!(timeout("/a?x=1"), Ok(None));
+        for sent in ["/a?bgrs_timeout", "/a?bgrs_timeout=0s", "/a?bgrs_timeout=9", "/a?bgrs_timeout=9s&bgrs_timeout=9s"]
+        {
+            assert_eq!(timeout(sent), Err(Error::BadTimeout), "{sent}");
         }
     }
 

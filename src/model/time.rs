@@ -56,6 +56,18 @@ pub fn format(at: Timestamp) -> String {
     format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year(), t.month(), t.day(), t.hour(), t.minute(), t.second())
 }
 
+/// Formats a moment with its milliseconds, for the database alone: in this form too, later is greater.
+#[must_use]
+pub fn format_millis(at: Timestamp) -> String {
+    format!("{}.{:03}", format(at), TimeZone::UTC.to_datetime(at).millisecond())
+}
+
+/// Reads what [`format_millis`] wrote; `None` where it did not.
+#[must_use]
+pub fn parse_millis(text: &str) -> Option<Timestamp> {
+    DateTime::strptime("%Y-%m-%d %H:%M:%S%.f", text).ok().and_then(|at| TimeZone::UTC.to_timestamp(at).ok())
+}
+
 /// The interface's form, for reading.
 const SHOWN: &str = "%Y-%m-%d %H:%M:%S";
 

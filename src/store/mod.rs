@@ -79,6 +79,8 @@ pub struct Claimed {
     pub owner: Owner,
     /// The owner as a caller, if still one of the server's own users.
     pub caller: Option<Caller>,
+    /// How many attempts were in vain, since the upstream was not there.
+    pub tries: i64,
     /// The call to make.
     pub call: Call,
 }
@@ -176,8 +178,10 @@ pub enum Lapsed {
 /// How many requests of an owner have not ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unended {
-    /// Queued or retrying.
+    /// Queued.
     pub waiting: usize,
+    /// Retrying.
+    pub sleeping: usize,
     /// With a worker.
     pub running: usize,
 }
@@ -194,6 +198,26 @@ pub trait Store: Send + Sync {
     /// Gives the owner's oldest waiting request to a worker until `lease`. A crash after it leaves a running row,
     /// which [`Store::rescue`] finds.
     async fn claim(&self, owner: &Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>>;
+
+    /// Queues a request that is running already, in this process: a call that began in the foreground. Else as
+    /// [`Store::insert`] and [`Store::claim`] in one; `detail` is its first.
+    async fn adopt(&self, new: NewRequest, lease: Timestamp, detail: &str) -> Result<Option<Claim>>;
+
+    /// Puts a running request aside until `due`, unless its hold is lost (`false`), and says why in its details.
+    async fn retry(&self, claim: Claim, now: Timestamp, due: Timestamp, detail: &str) -> Result<bool>;
+
+    /// Requests put aside: whose, and until when.
+    async fn retrying(&self) -> Result<Vec<(Owner, Timestamp)>>;
+
+    /// Takes what an upstream reports of a request, as [`Store::report`] does; `None` if there is no such request,
+    /// `false`, and nothing changed, where it has ended.
+    async fn annotate(
+        &self,
+        rid: Rid,
+        now: Timestamp,
+        progress: Option<i64>,
+        detail: Option<String>,
+    ) -> Result<Option<bool>>;
 
     /// Prolongs the holds and returns those that are lost: their requests were rescued or removed.
     async fn heartbeat(&self, claims: Vec<Claim>, lease: Timestamp) -> Result<Vec<Claim>>;

@@ -3,11 +3,13 @@
 mod lease;
 mod maintenance;
 mod pool;
+mod retries;
 mod run_one;
 mod settle;
 
 pub use lease::Leases;
 pub use maintenance::{Maintenance, STEP};
-pub use pool::{Options, Pool};
+pub use pool::{Adopter, Options, Pool};
+pub use retries::Retries;
 pub use run_one::{Run, Runner};
 pub use settle::Settler;

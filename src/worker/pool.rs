@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::run_one::Runner;
+use super::retries::Retries;
+use super::run_one::{Coming, Run, Runner};
 use crate::scheduler::{Scheduler, Turn};
+use crate::store::Claimed;
 
 /// How long a worker rests when the store refuses a claim.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -29,23 +31,72 @@ pub struct Pool {
     concurrency: u32,
     stop: watch::Sender<bool>,
     feeder: JoinHandle<()>,
+    adopted: Arc<Semaphore>,
+    adopter: Adopter,
+}
+
+/// Calls that began in the foreground and run on as requests, at most: as many as there may be connections.
+const ADOPTED: u32 = 1_000_000;
+
+/// Runs such calls beside the pool: they run already. Cheap to clone.
+#[derive(Clone)]
+pub struct Adopter {
+    runner: Runner,
+    retries: Retries,
+    adopted: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Adopter {
+    /// Goes on with a call on the pool's runtime; `turn` counts it as running.
+    pub fn adopt(&self, claimed: Claimed, turn: Turn, coming: Coming) {
+        let Ok(permit) = self.adopted.clone().try_acquire_owned() else {
+            return log::error!("{}: too many calls run beside the pool; the upkeep ends it", claimed.claim.rid);
+        };
+        let (this, mut stopping) = (self.clone(), self.stopping.clone());
+        self.runtime.spawn(async move {
+            let stop = async move {
+                let _ = stopping.wait_for(|stop| *stop).await;
+            };
+            if let Run::Again(due) = this.runner.adopt(claimed, coming, stop).await {
+                this.retries.add(turn.owner.clone(), due);
+            }
+            drop((turn, permit));
+        });
+    }
 }
 
 impl Pool {
     /// Starts the pool on the current runtime.
     #[must_use]
-    pub fn start(runner: Runner, scheduler: Scheduler, options: Options) -> Self {
+    pub fn start(runner: Runner, scheduler: Scheduler, retries: Retries, options: Options) -> Self {
         let permits = Arc::new(Semaphore::new(options.concurrency));
         let (stop, stopping) = watch::channel(false);
-        let feeder = tokio::spawn(feed(runner, scheduler.clone(), permits.clone(), stopping));
+        let adopted = Arc::new(Semaphore::new(ADOPTED as usize));
+        let adopter = Adopter {
+            runner: runner.clone(),
+            retries: retries.clone(),
+            adopted: adopted.clone(),
+            stopping: stopping.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let feeder = tokio::spawn(feed(runner, scheduler.clone(), retries, permits.clone(), stopping));
         let concurrency = u32::try_from(options.concurrency).unwrap_or(u32::MAX);
-        Self { scheduler, permits, concurrency, stop, feeder }
+        Self { scheduler, permits, concurrency, stop, feeder, adopted, adopter }
+    }
+
+    /// What goes on with calls that began in the foreground.
+    #[must_use]
+    pub fn adopter(&self) -> Adopter {
+        self.adopter.clone()
     }
 
     /// Takes nothing new, gives what runs until `grace` is over, then puts the rest back in the queue.
     pub async fn shut_down(self, grace: Duration) {
         self.scheduler.close();
-        let idle = || self.permits.acquire_many(self.concurrency);
+        let idle =
+            || async { tokio::join!(self.permits.acquire_many(self.concurrency), self.adopted.acquire_many(ADOPTED)) };
         if tokio::time::timeout(grace, idle()).await.is_err() {
             self.stop.send_replace(true);
             if tokio::time::timeout(LAST_WORDS, idle()).await.is_err() {
@@ -57,21 +108,33 @@ impl Pool {
 }
 
 /// Waits for a free place first and for a turn then, so that a turn is never held without being run.
-async fn feed(runner: Runner, scheduler: Scheduler, permits: Arc<Semaphore>, stopping: watch::Receiver<bool>) {
+async fn feed(
+    runner: Runner,
+    scheduler: Scheduler,
+    retries: Retries,
+    permits: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+) {
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let Some(turn) = scheduler.next().await else { return };
         let (runner, stopping) = (runner.clone(), stopping.clone());
-        let scheduler = scheduler.clone();
+        let (scheduler, retries) = (scheduler.clone(), retries.clone());
         tokio::spawn(async move {
-            work(&runner, &scheduler, turn, stopping).await;
+            work(&runner, &scheduler, &retries, turn, stopping).await;
             drop(permit);
         });
     }
 }
 
 /// Runs the turn's request, and then one after the other as long as there are turns.
-async fn work(runner: &Runner, scheduler: &Scheduler, mut turn: Turn, stopping: watch::Receiver<bool>) {
+async fn work(
+    runner: &Runner,
+    scheduler: &Scheduler,
+    retries: &Retries,
+    mut turn: Turn,
+    stopping: watch::Receiver<bool>,
+) {
     let mut claimed = match runner.claim(&turn.owner).await {
         Ok(claimed) => claimed,
         Err(error) => {
@@ -90,7 +153,11 @@ async fn work(runner: &Runner, scheduler: &Scheduler, mut turn: Turn, stopping: 
             following = scheduler.next_now();
             following.as_ref().map(|turn| turn.owner.clone())
         };
-        claimed = runner.run(request, stop, next).await.1;
+        let (run, after) = runner.run(request, stop, next).await;
+        claimed = after;
+        if let Run::Again(due) = run {
+            retries.add(turn.owner.clone(), due);
+        }
         let Some(next) = following else { return };
         turn = next;
     }

@@ -4,18 +4,22 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 
 use super::lease::Leases;
 use super::settle::Settler;
 use crate::clock::Clock;
-use crate::dispatch::{self, Dispatch, Replay, Response};
+use crate::dispatch::{self, Dispatch, Replay, Report, Response};
 use crate::failpoint::{self, Place};
 use crate::media::{self, File, Media, Stored, result_name};
 use crate::model::time::Keep;
-use crate::model::{Answer, Failure, FailureKind, Outcome, Owner};
+use crate::model::{Answer, Call, Failure, FailureKind, Headers, Outcome, Owner, Rid, is_idempotent};
 use crate::progress::{Listener, Progress};
+use crate::routing::{Policies, Retry};
 use crate::store::{self, Claimed, Ending, Store};
+use crate::vault::Key;
 use crate::watch::Watchers;
 
 /// How long to wait before what the store refused at a request's end is tried again.
@@ -31,8 +35,24 @@ pub enum Run {
     Nothing,
     /// A request was run to its end.
     Ended,
+    /// A request is put aside until then: there was no answer, but there may be one.
+    Again(Timestamp),
     /// A request was taken away in the middle: its hold is lost, or the server is shutting down and it waits again.
     Dropped,
+}
+
+/// The end of an attempt.
+enum End {
+    /// The request has ended with it.
+    Outcome(Outcome),
+    /// There was no answer, but there may be one after a rest.
+    Again { rest: Duration, detail: String },
+}
+
+impl End {
+    fn finished(answer: Answer) -> Self {
+        Self::Outcome(Outcome::Finished(answer))
+    }
 }
 
 /// Runs requests one at a time; a pool runs many of these. Tests drive it without a pool.
@@ -52,8 +72,12 @@ pub struct Runner {
     pub settler: Settler,
     /// The holds.
     pub leases: Leases,
-    /// The longest that a call may take.
-    pub timeout: Duration,
+    /// What holds for which calls.
+    pub policies: Policies,
+    /// What opens the calls' secrets.
+    pub key: Key,
+    /// Where upstreams report to, less `/{rid}/report`; `None`: nowhere.
+    pub reports: Option<String>,
     /// How long results are kept.
     pub keep: Keep,
 }
@@ -87,14 +111,31 @@ impl Runner {
         next: impl FnOnce() -> Option<Owner>,
     ) -> (Run, Option<Claimed>) {
         failpoint::reach(Place::Claimed);
+        let perform = |progress| self.perform(claimed.clone(), progress);
+        self.run_with(&claimed, perform, stop, next).await
+    }
+
+    /// Goes on with a call that began in the foreground and has become this request.
+    pub async fn adopt(&self, claimed: Claimed, coming: Coming, stop: impl Future<Output = ()>) -> Run {
+        let perform = |progress| self.perform_adopted(claimed.clone(), coming, progress);
+        self.run_with(&claimed, perform, stop, || None).await.0
+    }
+
+    async fn run_with<F: Future<Output = End>>(
+        &self,
+        claimed: &Claimed,
+        perform: impl FnOnce(Progress) -> F,
+        stop: impl Future<Output = ()>,
+        next: impl FnOnce() -> Option<Owner>,
+    ) -> (Run, Option<Claimed>) {
         let begun = Instant::now();
         let claim = claimed.claim;
         let (method, repeatable, has_body) =
-            (claimed.call.method.clone(), claimed.call.is_repeatable(), claimed.call.body.is_some());
+            (claimed.call.method.clone(), claimed.call.repeatable, claimed.call.body.is_some());
         let mut lease = self.leases.hold(claim);
         let (progress, listener) = Progress::new(self.clock.clone());
-        let outcome = tokio::select! {
-            outcome = self.perform(claimed, progress) => outcome,
+        let end = tokio::select! {
+            end = perform(progress) => end,
             never = self.report(claim, &listener) => match never {},
             () = lease.lost() => return (Run::Dropped, None),
             () = stop => {
@@ -102,12 +143,16 @@ impl Runner {
                     self.put_back(claim).await;
                     return (Run::Dropped, None);
                 }
-                Outcome::Failed(Failure::interrupted(&method))
+                End::Outcome(Outcome::Failed(Failure::interrupted(&method)))
             }
         };
         while !self.report_once(claim, &listener).await {
             tokio::time::sleep(PAUSE).await;
         }
+        let outcome = match end {
+            End::Outcome(outcome) => outcome,
+            End::Again { rest, detail } => return (self.put_aside(claim, rest, &detail).await, None),
+        };
         let next = self.end(claim, outcome, has_body, begun, next()).await;
         (Run::Ended, next)
     }
@@ -135,49 +180,129 @@ impl Runner {
         true
     }
 
-    async fn perform(&self, claimed: Claimed, progress: Progress) -> Outcome {
-        let limit = self.timeout;
-        match tokio::time::timeout(limit, self.answer(claimed, progress)).await {
-            Ok(Ok(answer)) => Outcome::Finished(answer),
-            Ok(Err(failure)) => Outcome::Failed(failure),
-            Err(_) => Outcome::Failed(Failure {
-                detail: format!("timed out after {}", humantime::format_duration(limit)),
-                kind: FailureKind::TimedOut,
-            }),
-        }
+    async fn perform_adopted(&self, claimed: Claimed, coming: Coming, progress: Progress) -> End {
+        let policy = self.policies.of(&claimed.call.method, &claimed.call.name);
+        let limit = claimed.call.timeout.unwrap_or(policy.timeout).min(policy.timeout);
+        let again = claimed.call.repeatable.then(|| policy.retry.rest_after(1)).filter(|_| policy.retry.attempts > 1);
+        let tries = Tries { done: 1, again, retry: &policy.retry };
+        limited(limit, async { self.take(claimed.claim.rid, coming.await, progress, tries).await }).await
     }
 
-    async fn answer(&self, claimed: Claimed, progress: Progress) -> Result<Answer, Failure> {
-        let rid = claimed.claim.rid;
-        let caller = claimed.caller.ok_or_else(|| Failure::no_answer("its user is gone"))?;
-        let body = match claimed.call.body {
+    async fn perform(&self, claimed: Claimed, progress: Progress) -> End {
+        let policy = self.policies.of(&claimed.call.method, &claimed.call.name).clone();
+        let limit = claimed.call.timeout.unwrap_or(policy.timeout).min(policy.timeout);
+        limited(limit, self.attempt(claimed, progress, &policy.retry)).await
+    }
+
+    async fn attempt(&self, claimed: Claimed, progress: Progress, retry: &Retry) -> Result<End, Failure> {
+        let Claimed { claim, owner, caller, tries, call } = claimed;
+        let rid = claim.rid;
+        if owner.local_id().is_some() && caller.is_none() {
+            return Err(Failure::no_answer("its user is gone"));
+        }
+        let body = match call.body {
             Some(_) => {
                 let body = self.media.read_body(rid).await.map_err(|error| unreadable(&error))?;
                 Some(body.map_err(std::io::Error::other).boxed())
             }
             None => None,
         };
-        let replay = Replay { rid, call: claimed.call, caller, progress, in_turn: false, body };
-        let response = self.dispatch.dispatch(replay).await.map_err(|error| unanswered(&error))?;
+        let call = self.with_secrets(rid, call)?;
+        let tries = u32::try_from(tries).unwrap_or(u32::MAX).saturating_add(1);
+        let again = call.upstream.is_some() && tries < retry.attempts && is_idempotent(&call.method, &call.headers);
+        let again = again.then(|| retry.rest_after(tries));
+        let report = self.reports.as_ref().filter(|_| call.upstream.is_some());
+        let report = report.map(|base| Report { rid, url: format!("{base}/{rid}/report"), token: self.key.token(rid) });
+        let replay = Replay { rid, call, caller, progress: progress.clone(), in_turn: false, report, body };
+        let answer = self.dispatch.dispatch(replay).await;
+        self.take(rid, answer, progress, Tries { done: tries, again, retry }).await
+    }
+
+    /// Takes an answer, or none, for the end of the attempt or of the request.
+    async fn take(
+        &self,
+        rid: Rid,
+        answer: Result<Response, dispatch::Error>,
+        progress: Progress,
+        tries: Tries<'_>,
+    ) -> Result<End, Failure> {
+        let Tries { done: tries, again, retry } = tries;
+        let (rest, why) = match (answer, again) {
+            (Ok(response), Some(rest)) if asks_to_come_back(&response, retry) => {
+                let said = retry_after(&response.headers, self.clock.now());
+                (said.unwrap_or(rest), format!("the upstream answered {}", response.status))
+            }
+            (Ok(response), _) => return self.keep(rid, response, &progress).await.map(End::finished),
+            (Err(error), Some(rest)) if error.is_passing() => (rest, error.to_string()),
+            (Err(error), None) if error.is_passing() && tries > 1 => {
+                return Err(Failure::no_answer(format!("{error}; given up after {tries} attempts")));
+            }
+            (Err(error), _) => return Err(unanswered(&error)),
+        };
+        let wait = humantime::format_duration(rest);
+        let detail = format!("{why}; attempt {tries} of {}, the next in {wait}", retry.attempts);
+        Ok(End::Again { rest, detail })
+    }
+
+    /// The call with its secrets opened.
+    fn with_secrets(&self, rid: Rid, mut call: Call) -> Result<Call, Failure> {
+        let Some(sealed) = call.secrets.take() else { return Ok(call) };
+        let lost = || Failure::no_answer("its stored credentials cannot be read: the key file is another one");
+        let clear = self.key.open(rid, &sealed).map_err(|_| lost())?;
+        let secrets = std::str::from_utf8(&clear).ok().and_then(|text| Headers::from_json(text).ok());
+        for (name, value) in secrets.ok_or_else(lost)?.iter() {
+            call.headers.append(name, value);
+        }
+        Ok(call)
+    }
+
+    /// Makes an answer durable.
+    async fn keep(&self, rid: Rid, response: Response, progress: &Progress) -> Result<Answer, Failure> {
         let (status, headers) = (response.status, response.headers.clone());
-        let stored = self.store_result(rid, response).await?;
+        let stored = self.store_result(rid, response, progress).await?;
         failpoint::reach(Place::ResultWithoutRow);
         let (result, copy) = stored.map(|stored| (stored.result, stored.copy)).unzip();
         Ok(Answer { status, headers, result, copy: copy.flatten() })
     }
 
     /// Streams the answer's body into its file; no bytes, no file.
-    async fn store_result(&self, rid: crate::model::Rid, response: Response) -> Result<Option<Stored>, Failure> {
+    async fn store_result(&self, rid: Rid, response: Response, progress: &Progress) -> Result<Option<Stored>, Failure> {
         let mut sink = self.media.write_result();
         let mut body = response.body;
+        let mut said = 0;
         while let Some(piece) = body.next().await {
             sink.write(piece.map_err(|error| unanswered(&error))?).await.map_err(|error| unstorable(&error))?;
+            if let Some(hundredths) = response.length.and_then(|total| part(sink.written(), total))
+                && hundredths > said
+            {
+                said = hundredths;
+                progress.set(f64::from(hundredths) / 100.0);
+            }
         }
         if sink.written() == 0 {
             return Ok(None);
         }
         let name = result_name(self.keep, rid, response.headers.get("content-type"));
         sink.commit(File::Result(name)).await.map(Some).map_err(|error| unstorable(&error))
+    }
+
+    /// Puts a request aside until its next attempt, for as long as it takes.
+    async fn put_aside(&self, claim: store::Claim, rest: Duration, detail: &str) -> Run {
+        loop {
+            let now = self.clock.now();
+            let due = now.saturating_add(jiff::SignedDuration::try_from(rest).unwrap_or_default()).unwrap_or(now);
+            match self.store.retry(claim, now, due, detail).await {
+                Ok(true) => {
+                    log::info!("{} attempt {}: {detail}", claim.rid, claim.attempt);
+                    return Run::Again(due);
+                }
+                Ok(false) => return Run::Dropped,
+                Err(error) => {
+                    log::error!("{}: it could not be put aside, trying again: {error}", claim.rid);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
     }
 
     /// Ends the row, for as long as it takes: the disk may be full for both file and row. Then the body is wiped.
@@ -234,7 +359,7 @@ impl Runner {
     }
 
     /// The result of a hold that was lost is nobody's, unless a later attempt finished under the same name.
-    async fn remove_if_unowned(&self, rid: crate::model::Rid, name: String) {
+    async fn remove_if_unowned(&self, rid: Rid, name: String) {
         match self.store.get(rid).await {
             Ok(Some(request)) if request.result.as_ref().is_some_and(|file| file.name == name) => {}
             Ok(_) => self.remove(File::Result(name)).await,
@@ -264,6 +389,60 @@ fn log_end(claim: store::Claim, outcome: &Outcome, begun: Instant) {
         Outcome::Finished(answer) => log::info!("run rid={rid} attempt={attempt} status={} ms={ms}", answer.status),
         Outcome::Failed(why) => log::warn!("run rid={rid} attempt={attempt} failed={:?} ms={ms}", why.detail),
     }
+}
+
+/// Where a request stands with its attempts.
+struct Tries<'a> {
+    /// This attempt's number.
+    done: u32,
+    /// The rest before the next, if there may be one.
+    again: Option<Duration>,
+    /// What the policy says.
+    retry: &'a Retry,
+}
+
+/// Gives an attempt so much time.
+async fn limited(limit: Duration, attempt: impl Future<Output = Result<End, Failure>>) -> End {
+    let failure = match tokio::time::timeout(limit, attempt).await {
+        Ok(Ok(end)) => return end,
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure {
+            detail: format!("timed out after {}", humantime::format_duration(limit)),
+            kind: FailureKind::TimedOut,
+        },
+    };
+    End::Outcome(Outcome::Failed(failure))
+}
+
+/// An answer that is on its way.
+pub type Coming = BoxFuture<'static, Result<Response, dispatch::Error>>;
+
+/// The longest rest that an upstream may ask for.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whether an answer is none yet: the upstream says when to come back, or the policy says that it is none.
+fn asks_to_come_back(response: &Response, retry: &Retry) -> bool {
+    retry.on.contains(&response.status)
+        || matches!(response.status, 429 | 503) && response.headers.get("retry-after").is_some()
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
+fn retry_after(headers: &Headers, now: Timestamp) -> Option<Duration> {
+    let text = std::str::from_utf8(headers.get("retry-after")?).ok()?.trim();
+    let rest = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = httpdate::parse_http_date(text).ok()?;
+            let at = Timestamp::try_from(at).ok()?;
+            Duration::try_from(at.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(rest.min(LONGEST_REST))
+}
+
+/// Hundredths of a percent that `received` bytes are of `total`; `None` where there is no part of nothing.
+fn part(received: u64, total: u64) -> Option<u32> {
+    u32::try_from(u128::from(received) * 10_000 / u128::from(total).max(1)).ok().filter(|_| total > 0)
 }
 
 fn unanswered(error: &dispatch::Error) -> Failure {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::media::{Error, File, Key, Result};
+use crate::media::{Error, File, Result};
+use crate::vault::Key;
 
 /// The open folder.
 pub struct Folder {

@@ -18,8 +18,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-use super::{ByteStream, Error, File, Key, Media, Result, Sink, Walk};
+use super::{ByteStream, Error, File, Media, Result, Sink, Walk};
 use crate::model::Rid;
+use crate::vault::Key;
 use folder::Folder;
 use read::{Reading, Unsealing};
 use sink::FsSink;

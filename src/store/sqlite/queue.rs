@@ -1,11 +1,11 @@
 //! The queue's acts: what the writer does in a transaction for a request that is stored, claimed, ended or rescued.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::rows::{add_detail, read_call, read_rid};
+use super::rows::{CALL, add_detail, read_call, read_rid};
 use super::users::{caller, is_still};
-use crate::model::{Answer, Call, Failure, Outcome, Owner, State, time};
+use crate::model::{Answer, Call, Failure, Outcome, Owner, time};
 use crate::store::{Claim, Claimed, Ending, Lapsed, NewRequest, Rescued, Result};
 
 pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
@@ -17,8 +17,9 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
     if !known {
         return Ok(false);
     }
-    let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, batch, created_dt)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, batch, upstream, secrets, timeout,
+                   repeatable, created_dt)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let call = &new.call;
     connection.prepare_cached(sql)?.execute(params![
         new.rid.to_string(),
@@ -29,35 +30,64 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
         call.headers.to_json(),
         call.body.map(|length| length as i64),
         call.batch.map(|elements| elements as i64),
+        call.upstream,
+        call.secrets,
+        call.timeout.map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)),
+        call.repeatable,
         time::format(new.created),
     ])?;
     Ok(true)
 }
 
 pub fn claim(connection: &Connection, owner: &Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>> {
-    let queued = oldest(connection, owner, State::Queued)?;
-    let retrying = oldest(connection, owner, State::Retrying)?;
-    let Some((mut claim, call)) = [queued, retrying].into_iter().flatten().min_by_key(|(claim, _)| claim.id) else {
+    let found = [oldest(connection, owner)?, due(connection, owner, now)?];
+    let Some((mut claim, tries, call)) = found.into_iter().flatten().min_by_key(|(claim, ..)| claim.id) else {
         return Ok(None);
     };
     claim.attempt += 1;
     // Not one statement with RETURNING: that one makes a temporary table each time.
-    let sql = "UPDATE bgrs SET status_id = 2, attempts = ?, started_dt = ?, lease_dt = ? WHERE id = ?";
+    let sql = "UPDATE bgrs SET status_id = 2, attempts = ?, started_dt = ?, lease_dt = ?, retry_dt = NULL WHERE id = ?";
     let values = params![claim.attempt, time::format(now), time::format(lease), claim.id];
     connection.prepare_cached(sql)?.execute(values)?;
-    Ok(Some(Claimed { claim, owner: owner.clone(), caller: caller(connection, owner)?, call }))
+    Ok(Some(Claimed { claim, owner: owner.clone(), caller: caller(connection, owner)?, tries, call }))
 }
 
-/// The owner's oldest request in a waiting state, with the number of its last attempt.
-fn oldest(connection: &Connection, owner: &Owner, state: State) -> Result<Option<(Claim, Call)>> {
+/// A request with the number of its last attempt, and how many were in vain.
+type Found = (Claim, i64, Call);
+
+/// The owner's oldest request that is queued.
+fn oldest(connection: &Connection, owner: &Owner) -> Result<Option<Found>> {
     // SQLite takes a partial index only where the query repeats its condition; INDEXED BY makes a slip an error and not
     // a walk through the whole table.
-    let sql = "SELECT id, rid, attempts, method, name, headers, body, batch FROM bgrs INDEXED BY bgrs_unended
-               WHERE finished_dt IS NULL AND source = ? AND user_id = ? AND status_id = ? ORDER BY id LIMIT 1";
-    let found = connection.prepare_cached(sql)?.query_row(params![owner.source, owner.id, state.id()], |row| {
-        Ok((Claim { id: row.get(0)?, rid: read_rid(row, 1)?, attempt: row.get(2)? }, read_call(row, 3)?))
-    });
+    let sql = format!(
+        "SELECT id, rid, attempts, tries, {CALL} FROM bgrs INDEXED BY bgrs_unended
+         WHERE finished_dt IS NULL AND source = ? AND user_id = ? AND status_id = 1 ORDER BY id LIMIT 1"
+    );
+    let found = connection.prepare_cached(&sql)?.query_row(params![owner.source, owner.id], found);
     Ok(found.optional()?)
+}
+
+/// The owner's request whose next attempt has been due for longest.
+fn due(connection: &Connection, owner: &Owner, now: Timestamp) -> Result<Option<Found>> {
+    let sql = format!(
+        "SELECT id, rid, attempts, tries, {CALL} FROM bgrs INDEXED BY bgrs_retries
+         WHERE status_id = 3 AND source = ? AND user_id = ? AND retry_dt <= ? ORDER BY retry_dt LIMIT 1"
+    );
+    let values = params![owner.source, owner.id, time::format_millis(now)];
+    Ok(connection.prepare_cached(&sql)?.query_row(values, found).optional()?)
+}
+
+fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
+    let claim = Claim { id: row.get(0)?, rid: read_rid(row, 1)?, attempt: row.get(2)? };
+    Ok((claim, row.get(3)?, read_call(row, 4)?))
+}
+
+/// Puts a running request aside until `due`.
+pub fn retry(connection: &Connection, claim: Claim, due: Timestamp) -> Result<bool> {
+    let sql = "UPDATE bgrs SET status_id = 3, lease_dt = NULL, retry_dt = ?, tries = tries + 1
+               WHERE id = ? AND attempts = ? AND status_id = 2";
+    let values = params![time::format_millis(due), claim.id, claim.attempt];
+    Ok(connection.prepare_cached(sql)?.execute(values)? > 0)
 }
 
 pub fn heartbeat(connection: &Connection, claims: &[Claim], lease: Timestamp) -> Result<Vec<Claim>> {
@@ -90,7 +120,7 @@ pub fn finish(connection: &Connection, claim: Claim, ending: &Ending) -> Result<
 
 fn finish_with(connection: &Connection, claim: Claim, ending: &Ending, answer: &Answer) -> Result<bool> {
     let sql = "UPDATE bgrs SET status_id = 4, progress = 10000, lease_dt = NULL, finished_dt = ?, expires_dt = ?,
-                   status = ?, content_type = ?, head = ?, result = ?, size = ?, etag = ?
+                   status = ?, content_type = ?, head = ?, result = ?, size = ?, etag = ?, secrets = NULL
                WHERE id = ? AND attempts = ? AND status_id = 2";
     let result = answer.result.as_ref();
     let content_type = answer.headers.get("content-type").filter(|_| result.is_some());
@@ -114,7 +144,8 @@ fn finish_with(connection: &Connection, claim: Claim, ending: &Ending, answer: &
 }
 
 fn fail(connection: &Connection, claim: Claim, ending: &Ending, failure: &Failure) -> Result<bool> {
-    let sql = "UPDATE bgrs SET status_id = 5, lease_dt = NULL, finished_dt = ?, expires_dt = ?, failure = ?
+    let sql = "UPDATE bgrs SET status_id = 5, lease_dt = NULL, finished_dt = ?, expires_dt = ?, failure = ?,
+                   secrets = NULL
                WHERE id = ? AND attempts = ? AND status_id = 2";
     let changed = connection.prepare_cached(sql)?.execute(params![
         time::format(ending.at),
@@ -144,29 +175,44 @@ pub fn rescue(
         Lapsed::All => ":".to_owned(),
         Lapsed::Before(moment) => time::format(moment),
     };
-    let sql = "SELECT id, rid, attempts, source, user_id, method, name, headers, body, batch FROM bgrs
+    let sql = "SELECT id, rid, attempts, source, user_id, method, repeatable, tries FROM bgrs
                INDEXED BY bgrs_unended WHERE finished_dt IS NULL AND status_id = 2 AND lease_dt < ?
                ORDER BY id LIMIT ?";
-    let lost: Vec<(Claim, Owner, Call)> = connection
+    let lost: Vec<Lost> = connection
         .prepare_cached(sql)?
         .query_map(params![before, limit as i64], |row| {
-            let claim = Claim { id: row.get(0)?, rid: read_rid(row, 1)?, attempt: row.get(2)? };
-            Ok((claim, Owner { source: row.get(3)?, id: row.get(4)? }, read_call(row, 5)?))
+            Ok(Lost {
+                claim: Claim { id: row.get(0)?, rid: read_rid(row, 1)?, attempt: row.get(2)? },
+                owner: Owner { source: row.get(3)?, id: row.get(4)? },
+                method: row.get(5)?,
+                repeatable: row.get(6)?,
+                tries: row.get(7)?,
+            })
         })?
         .collect::<rusqlite::Result<_>>()?;
     lost.into_iter().map(|lost| rescue_one(connection, lost, attempts, now, expires)).collect()
 }
 
+/// A running request that has lost its worker.
+struct Lost {
+    claim: Claim,
+    owner: Owner,
+    method: String,
+    repeatable: bool,
+    tries: i64,
+}
+
 fn rescue_one(
     connection: &Connection,
-    (claim, owner, call): (Claim, Owner, Call),
+    lost: Lost,
     attempts: i64,
     now: Timestamp,
     expires: Timestamp,
 ) -> Result<Rescued> {
-    let failure = if !call.is_repeatable() {
-        Failure::interrupted(&call.method)
-    } else if claim.attempt >= attempts {
+    let Lost { claim, owner, method, repeatable, tries } = lost;
+    let failure = if !repeatable {
+        Failure::interrupted(&method)
+    } else if claim.attempt - tries >= attempts {
         Failure::no_answer(format!("interrupted by a restart; given up after {} attempts", claim.attempt))
     } else {
         requeue(connection, claim)?;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;
-use super::queue::{claim, finish, heartbeat, insert, requeue, rescue};
+use super::queue::{claim, finish, heartbeat, insert, requeue, rescue, retry};
 use super::rows::{REQUEST, add_detail, read_leftover, read_request, read_rid, read_state};
 use crate::model::{Owner, Rid, State, time};
 use crate::store::{
@@ -97,6 +97,79 @@ impl Store for Sqlite {
                 add_detail(connection, claim.id, &time::format(now), &detail)?;
             }
             Ok(held)
+        })
+        .await
+    }
+
+    async fn adopt(&self, new: NewRequest, lease: Timestamp, detail: &str) -> Result<Option<Claim>> {
+        let detail = detail.to_owned();
+        self.write(move |connection| {
+            if !insert(connection, &new)? {
+                return Ok(None);
+            }
+            let claim = Claim { id: connection.last_insert_rowid(), rid: new.rid, attempt: 1 };
+            let now = time::format(new.created);
+            let sql = "UPDATE bgrs SET status_id = 2, attempts = 1, started_dt = ?, lease_dt = ? WHERE id = ?";
+            connection.prepare_cached(sql)?.execute(params![now, time::format(lease), claim.id])?;
+            add_detail(connection, claim.id, &now, &detail)?;
+            Ok(Some(claim))
+        })
+        .await
+    }
+
+    async fn retry(&self, claim: Claim, now: Timestamp, due: Timestamp, detail: &str) -> Result<bool> {
+        let detail = detail.to_owned();
+        self.work(move |connection| {
+            let held = retry(connection, claim, due)?;
+            if held {
+                add_detail(connection, claim.id, &time::format(now), &detail)?;
+            }
+            Ok(held)
+        })
+        .await
+    }
+
+    async fn retrying(&self) -> Result<Vec<(Owner, Timestamp)>> {
+        self.read(|connection| {
+            let sql = "SELECT source, user_id, retry_dt FROM bgrs INDEXED BY bgrs_retries WHERE status_id = 3";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| {
+                let due: String = row.get(2)?;
+                // A moment that somebody has written by hand is as good as past.
+                let due = time::parse_millis(&due).unwrap_or(Timestamp::UNIX_EPOCH);
+                Ok((Owner { source: row.get(0)?, id: row.get(1)? }, due))
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    async fn annotate(
+        &self,
+        rid: Rid,
+        now: Timestamp,
+        progress: Option<i64>,
+        detail: Option<String>,
+    ) -> Result<Option<bool>> {
+        self.write(move |connection| {
+            let sql = "SELECT id, finished_dt IS NULL FROM bgrs WHERE rid = ?";
+            let found =
+                connection.prepare_cached(sql)?.query_row([rid.to_string()], |row| Ok((row.get(0)?, row.get(1)?)));
+            let (id, open): (i64, bool) = match found.optional()? {
+                Some(found) => found,
+                None => return Ok(None),
+            };
+            if !open {
+                return Ok(Some(false));
+            }
+            if let Some(progress) = progress {
+                let sql = "UPDATE bgrs SET progress = max(progress, ?) WHERE id = ?";
+                connection.prepare_cached(sql)?.execute(params![progress, id])?;
+            }
+            if let Some(detail) = &detail {
+                add_detail(connection, id, &time::format(now), detail)?;
+            }
+            Ok(Some(true))
         })
         .await
     }
@@ -220,14 +293,14 @@ fn details(connection: &Connection, rid: Rid, after: i64, limit: usize) -> Resul
 }
 
 fn unended(connection: &Connection) -> Result<HashMap<Owner, Unended>> {
-    let sql = "SELECT source, user_id, sum(status_id <> 2), sum(status_id = 2) FROM bgrs INDEXED BY bgrs_unended
+    let sql = "SELECT source, user_id, sum(status_id = 1), sum(status_id = 3), sum(status_id = 2) FROM bgrs INDEXED BY bgrs_unended
                WHERE finished_dt IS NULL GROUP BY source, user_id";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| {
         let owner = Owner { source: row.get(0)?, id: row.get(1)? };
-        let (waiting, running): (i64, i64) = (row.get(2)?, row.get(3)?);
+        let (waiting, sleeping, running): (i64, i64, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
         let count = |number: i64| usize::try_from(number).unwrap_or(0);
-        Ok((owner, Unended { waiting: count(waiting), running: count(running) }))
+        Ok((owner, Unended { waiting: count(waiting), sleeping: count(sleeping), running: count(running) }))
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

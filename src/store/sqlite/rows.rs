@@ -1,5 +1,7 @@
 //! Rows of background requests, read and written.
 
+use std::time::Duration;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
@@ -44,16 +46,24 @@ pub fn read_request(row: &Row<'_>) -> rusqlite::Result<Request> {
     })
 }
 
-/// Method, name, headers, body length and number of elements, from column `at` on.
+/// The columns that [`read_call`] reads.
+pub const CALL: &str = "method, name, headers, body, batch, upstream, secrets, timeout, repeatable";
+
+/// The columns of [`CALL`], from column `at` on.
 pub fn read_call(row: &Row<'_>, at: usize) -> rusqlite::Result<Call> {
     let headers: String = row.get(at + 2)?;
     let (body, batch): (Option<i64>, Option<i64>) = (row.get(at + 3)?, row.get(at + 4)?);
+    let timeout: Option<i64> = row.get(at + 7)?;
     Ok(Call {
         method: row.get(at)?,
         name: row.get(at + 1)?,
         headers: Headers::from_json(&headers).map_err(|error| unreadable(at + 2, error))?,
         body: body.and_then(|length| u64::try_from(length).ok()),
         batch: batch.and_then(|elements| u64::try_from(elements).ok()),
+        upstream: row.get(at + 5)?,
+        secrets: row.get(at + 6)?,
+        timeout: timeout.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis),
+        repeatable: row.get(at + 8)?,
     })
 }
 

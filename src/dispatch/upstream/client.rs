@@ -1,0 +1,287 @@
+//! The HTTP client of the upstreams: no redirects, no proxy, nothing decompressed, a pool for each.
+//!
+//! hyper's own pool, not reqwest: a `Url` is normalised, and an upstream is to see the path byte for byte.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::header::{HOST, HeaderName, HeaderValue};
+use http::uri::{Parts, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::dispatch::Error;
+use crate::model::{Headers, target};
+use crate::routing::{Upstream, Upstreams, path};
+
+/// The longest that a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long an idle connection is kept: shorter than the servers that are common upstreams do (Node.js: 5 s).
+const IDLE: Duration = Duration::from_secs(4);
+
+/// Idle connections to one upstream at most.
+const MOST_IDLE: usize = 256;
+
+/// Bytes of an answer's head, and of what is read at once.
+const MOST_HEAD: usize = 64 * 1024;
+
+/// Fields of an answer's head.
+const MOST_FIELDS: usize = 256;
+
+/// What a call carries.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+type Pool = legacy::Client<HttpsConnector<HttpConnector>, Body>;
+
+/// A call as it goes to an upstream.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// Path and query as the caller sent them, less what is the server's.
+    pub target: &'a str,
+    /// The headers, with the caller's `Host`.
+    pub headers: &'a Headers,
+    /// The body's length, where it is known.
+    pub length: Option<u64>,
+    /// Asks for another protocol.
+    pub upgrade: Option<&'a [u8]>,
+}
+
+/// All upstreams, each with the way to connect to it. Cheap to clone.
+#[derive(Clone)]
+pub struct Connectors(Arc<[(Arc<Upstream>, HttpsConnector<HttpConnector>)]>);
+
+impl Connectors {
+    /// Reads the certificates that are to be trusted. Blocks.
+    ///
+    /// # Errors
+    /// Which upstream's certificates cannot be read.
+    pub fn new(upstreams: &Upstreams) -> Result<Self, String> {
+        let all = upstreams.iter().map(|upstream| {
+            let connector = connector(upstream).map_err(|why| format!("{}: {why}", upstream.prefix))?;
+            Ok((upstream.clone(), connector))
+        });
+        all.collect::<Result<Vec<_>, String>>().map(|all| Self(all.into()))
+    }
+}
+
+/// Calls upstreams over a pool of its own: one for each thread that calls.
+pub struct Client(Vec<(Arc<Upstream>, Pool)>);
+
+impl Client {
+    /// A client with nothing in its pool.
+    #[must_use]
+    pub fn new(connectors: &Connectors) -> Self {
+        Self(connectors.0.iter().map(|(upstream, connector)| (upstream.clone(), pool(connector.clone()))).collect())
+    }
+
+    /// Sends a call; the future returns when the answer's head is there, [`Error::Unreachable`] or [`Error::Unanswered`].
+    /// Dropping it, or the answer's body before its end, closes the connection.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`], and [`Error::Gone`] for an upstream that is none of this client's.
+    pub fn send(
+        &self,
+        upstream: &Upstream,
+        call: &Outgoing<'_>,
+        body: Body,
+    ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
+        self.request(upstream, request(upstream, uri(upstream, call.target)?, call, body)?)
+    }
+
+    /// [`Client::send`], for a target that is the upstream's own and not a caller's: it goes behind the base as it is.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub fn send_bare(
+        &self,
+        upstream: &Upstream,
+        call: &Outgoing<'_>,
+        body: Body,
+    ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
+        let whole = format!("{}{}", upstream.url.path, call.target);
+        self.request(upstream, request(upstream, join(upstream, whole)?, call, body)?)
+    }
+
+    fn request(
+        &self,
+        upstream: &Upstream,
+        request: Request<Body>,
+    ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
+        let found = self.0.iter().find(|(own, _)| own.prefix == upstream.prefix);
+        let (_, pool) = found.ok_or_else(|| Error::Gone(upstream.prefix.to_string()))?;
+        let answer = pool.request(request);
+        Ok(async move { answer.await.map_err(|error| failed(&error)) })
+    }
+}
+
+fn pool(connector: HttpsConnector<HttpConnector>) -> Pool {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(MOST_IDLE)
+        .http1_max_buf_size(MOST_HEAD)
+        .http1_max_headers(MOST_FIELDS)
+        .set_host(false)
+        .build(connector)
+}
+
+fn connector(upstream: &Upstream) -> Result<HttpsConnector<HttpConnector>, String> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT));
+    let roots = match &upstream.ca {
+        _ if upstream.url.scheme != Scheme::HTTPS => RootCertStore::empty(),
+        Some(path) => own_roots(path)?,
+        None => system_roots()?,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http))
+}
+
+fn own_roots(path: &Path) -> Result<RootCertStore, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("ca: {}: {why}", path.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
+        roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+    }
+    if roots.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(roots) }
+}
+
+fn system_roots() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Some of the system's certificates are always of a kind that is not understood.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err("the system has no certificates to check an https url with; name some with ca".to_owned());
+    }
+    Ok(roots)
+}
+
+fn request(upstream: &Upstream, uri: Uri, call: &Outgoing<'_>, body: Body) -> Result<Request<Body>, Error> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::from_bytes(call.method.as_bytes()).map_err(|error| malformed(&error))?;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers(upstream, call)?;
+    Ok(request)
+}
+
+/// The parts are put together as parts: no byte of a call's target can become one of the authority.
+fn uri(upstream: &Upstream, sent: &str) -> Result<Uri, Error> {
+    let (sent_path, query) = (target::path(sent), sent.find('?').map_or("", |at| &sent[at..]));
+    let own = if upstream.strip_prefix { path::without(sent_path, upstream.prefix.pattern().len()) } else { sent_path };
+    join(upstream, format!("{}{own}{query}", upstream.url.path))
+}
+
+fn join(upstream: &Upstream, whole: String) -> Result<Uri, Error> {
+    let mut parts = Parts::default();
+    parts.scheme = Some(upstream.url.scheme.clone());
+    parts.authority = Some(upstream.url.authority.clone());
+    parts.path_and_query = Some(PathAndQuery::try_from(whole).map_err(|error| malformed(&error))?);
+    Uri::from_parts(parts).map_err(|error| malformed(&error))
+}
+
+fn headers(upstream: &Upstream, call: &Outgoing<'_>) -> Result<HeaderMap, Error> {
+    let mut map = HeaderMap::with_capacity(16);
+    for (name, value) in call.headers.iter() {
+        if name == "host" && !upstream.preserve_host {
+            continue;
+        }
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| malformed(&error))?;
+        map.append(name, HeaderValue::from_bytes(value).map_err(|error| malformed(&error))?);
+    }
+    if !map.contains_key(HOST) {
+        let host = HeaderValue::from_str(upstream.url.authority.as_str()).map_err(|error| malformed(&error))?;
+        map.insert(HOST, host);
+    }
+    if let Some(length) = call.length {
+        map.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if let Some(protocol) = call.upgrade {
+        map.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
+        map.insert(http::header::UPGRADE, HeaderValue::from_bytes(protocol).map_err(|error| malformed(&error))?);
+    }
+    Ok(map)
+}
+
+/// No body.
+#[must_use]
+pub fn nothing() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that comes in pieces.
+pub fn streamed(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+fn malformed(error: &dyn std::error::Error) -> Error {
+    log::error!("a call cannot be passed on: {error}");
+    Error::Malformed
+}
+
+fn failed(error: &legacy::Error) -> Error {
+    let mut why = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        why = error.to_string();
+        source = error.source();
+    }
+    if error.is_connect() { Error::Unreachable(why) } else { Error::Unanswered(why) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::{Auth, BaseUrl, Prefix};
+
+    fn upstream(prefix: &str, url: &str, strip_prefix: bool) -> Upstream {
+        Upstream {
+            prefix: Prefix::try_from(prefix.to_owned()).unwrap(),
+            url: BaseUrl::try_from(url.to_owned()).unwrap(),
+            auth: Auth::Local,
+            preserve_host: false,
+            strip_prefix,
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn a_target_goes_behind_the_base_byte_for_byte() {
+        for (prefix, url, strip, sent, whole) in [
+            ("/up", "http://a:1", false, "/up/x%2Fy//z/.?q=%20+&q", "http://a:1/up/x%2Fy//z/.?q=%20+&q"),
+            ("/up", "http://a:1/base", false, "/up", "http://a:1/base/up"),
+            ("/up", "http://a:1/base/", true, "/up/x?y", "http://a:1/base/x?y"),
+            ("/up", "http://a:1", true, "/up", "http://a:1/"),
+            ("/api", "http://a:1", true, "/api%2F@other-host/x", "http://a:1/x"),
+            ("/", "http://a:1", true, "/@other:2/x", "http://a:1/@other:2/x"),
+            ("/", "http://a:1", false, "//other/x", "http://a:1//other/x"),
+        ] {
+            let uri = uri(&upstream(prefix, url, strip), sent).unwrap();
+            assert_eq!(uri.to_string(), whole);
+            assert_eq!(uri.authority().unwrap(), "a:1");
+        }
+    }
+}

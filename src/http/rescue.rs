@@ -1,0 +1,143 @@
+//! A foreground call that is slow becomes a background request, before the CDN in front gives up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServiceRequest;
+use actix_web::{HttpResponse, ResponseError};
+use futures_util::future::{self, BoxFuture, Either};
+use tokio::time::Instant;
+
+use super::gateway::{self, Sent};
+use super::submit::{self, Terms};
+use super::who::Who;
+use super::{Error, Shared};
+use crate::dispatch::{self, Response, headers, upstream};
+use crate::model::{Call, is_idempotent};
+use crate::routing::Upstream;
+use crate::scheduler::Turn;
+use crate::store::{Claimed, NewRequest};
+
+/// Goes on with a call that was a foreground call until now.
+pub type Adopt = Arc<dyn Fn(Claimed, Turn, Coming) + Send + Sync>;
+
+/// An answer that is on its way.
+pub type Coming = BoxFuture<'static, Result<Response, dispatch::Error>>;
+
+/// A call that may be rescued.
+pub struct Slow<'a> {
+    /// Where it goes.
+    pub upstream: &'a Upstream,
+    /// Path and query as sent.
+    pub name: String,
+    /// Whose it is.
+    pub who: &'a Who,
+    /// After how long.
+    pub after: Duration,
+    /// What holds for it.
+    pub terms: Terms,
+}
+
+/// Passes a call on as [`gateway::pass`] does. Where there is no answer in time, it becomes a background request.
+pub async fn pass(
+    shared: &Arc<Shared>,
+    req: &mut ServiceRequest,
+    mut sent: Sent,
+    slow: Slow<'_>,
+) -> Result<HttpResponse, Error> {
+    let begun = Instant::now();
+    let has_body = sent.uploaded.is_some();
+    let uploaded = sent.uploaded.take();
+    let late = async {
+        tokio::time::sleep(slow.after).await;
+        // A caller who is still sending is not waiting for an answer yet.
+        if let Some(uploaded) = uploaded {
+            let _ = uploaded.await;
+        }
+    };
+    match future::select(sent.answer.as_mut(), Box::pin(late)).await {
+        Either::Left((answer, late)) => {
+            drop(late);
+            sent.answer = Box::pin(future::ready(answer));
+        }
+        Either::Right(((), _)) => match adopt(shared, req, sent, &slow, has_body).await {
+            Ok(accepted) => return Ok(accepted),
+            // It stays what it was: a slow call in the foreground.
+            Err(given_back) => sent = given_back,
+        },
+    }
+    gateway::pass(req, sent, slow.terms.limit.saturating_sub(begun.elapsed())).await
+}
+
+async fn adopt(
+    shared: &Arc<Shared>,
+    req: &ServiceRequest,
+    sent: Sent,
+    slow: &Slow<'_>,
+    has_body: bool,
+) -> Result<HttpResponse, Sent> {
+    let refused = |why: &dyn std::fmt::Display| log::warn!("a slow call stays in the foreground: {why}");
+    let Ok(place) = submit::reserve(shared, &slow.who.owner) else {
+        refused(&"there is no room for it");
+        return Err(sent);
+    };
+    let Ok(rid) = submit::new_rid(shared) else { return Err(sent) };
+    let (plain, secrets) = headers::split_secrets(&sent.headers);
+    let Ok(secrets) = submit::seal(shared, rid, &secrets) else { return Err(sent) };
+    let method = req.method().to_string();
+    // Only what has no body can be made again: the body was streamed, not stored.
+    let may_repeat = slow.terms.repeat.unwrap_or_else(|| is_idempotent(&method, &plain));
+    let call = Call {
+        method: method.clone(),
+        name: slow.name.clone(),
+        headers: plain,
+        body: None,
+        upstream: Some(slow.upstream.prefix.to_string()),
+        secrets,
+        timeout: slow.terms.asked,
+        repeatable: may_repeat && !has_body,
+        batch: None,
+    };
+    let detail = detail(slow.after, has_body, call.repeatable, &method);
+    let owner = slow.who.owner.clone();
+    let now = shared.clock.now();
+    let new = NewRequest { rid, owner: owner.clone(), vouched: None, call: call.clone(), created: now };
+    // In a task of its own: a client that hangs up here must not leave a running row that nobody runs.
+    let (shared_too, caller) = (shared.clone(), slow.who.caller.clone());
+    let (answer, is_head) = (sent.answer, method == "HEAD");
+    let kept = actix_web::rt::spawn(async move {
+        let lease = (shared_too.lease)(now);
+        match shared_too.store.adopt(new, lease, &detail).await {
+            Ok(Some(claim)) => {
+                let Some(turn) = place.run() else { return Err(answer) };
+                let coming = async move { answer.await.map(|answer| upstream::response(answer, is_head)) };
+                (shared_too.adopt)(Claimed { claim, owner, caller, tries: 0, call }, turn, Box::pin(coming));
+                Ok(())
+            }
+            Ok(None) => Err(answer),
+            Err(error) => {
+                log::warn!("a slow call stays in the foreground: {error}");
+                Err(answer)
+            }
+        }
+    });
+    match kept.await {
+        Ok(Ok(())) => Ok(submit::accepted(shared, rid)),
+        Ok(Err(answer)) => Err(Sent { answer, uploaded: None, headers: sent.headers, upgrade: false }),
+        // The task died: so has the call.
+        Err(_) => Ok(Error::internal().error_response()),
+    }
+}
+
+/// What can be promised of such a request.
+fn detail(after: Duration, has_body: bool, repeatable: bool, method: &str) -> String {
+    let after = humantime::format_duration(after);
+    let promise = if repeatable {
+        "it is made again after a crash".to_owned()
+    } else if has_body {
+        "its body was streamed, not stored: it is not repeated after a crash".to_owned()
+    } else {
+        format!("{method} is not repeated after a crash")
+    };
+    format!("had no answer after {after} and became a background request; {promise}")
+}
