@@ -149,11 +149,10 @@ impl Builder {
         // So late: a start that fails must not have made a password that nobody has seen.
         let administrator = ensure_administrator(&accounts).await?;
         let routes = with_data(api, &accounts, &campaigns, &clock);
-        let dispatch =
-            InProcess::start(background.threads, &routes).map_err(|e| Error::new("background.threads", e))?;
-        let dispatch = Batch::new(Arc::new(dispatch));
+        let hosted = InProcess::start(background.threads, &routes).map_err(|e| Error::new("background.threads", e))?;
         let at_upstream = AtUpstream::new(config.upstreams.clone(), &connectors);
-        let dispatch: Arc<dyn Dispatch> = Arc::new(Switch::new(Arc::new(dispatch), at_upstream));
+        let switch = Switch::new(Arc::new(hosted), at_upstream);
+        let dispatch: Arc<dyn Dispatch> = Arc::new(Batch::new(Arc::new(switch)));
         let retries = Retries::new(scheduler.clone(), clock.clone());
         retries.restore(store.retrying().await.map_err(|error| Error::new("store.database", error))?);
         let base = Some(config.server.public_url.clone()).filter(|url| !url.is_empty()).or(address);
@@ -205,7 +204,7 @@ impl Builder {
             mount,
             auto_wait: background.auto_wait,
             lease: Leases::end,
-            adopt: Arc::new(move |claimed, turn, coming| adopter.adopt(claimed, turn, coming)),
+            adopt: Arc::new(move |claimed, turn, under_way| adopter.adopt(claimed, turn, under_way)),
             under_way,
         };
         let mount = Mount { shared: Arc::new(shared), routes };

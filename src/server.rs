@@ -4,11 +4,13 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::Duration;
 
+use actix_cors::Cors;
+use actix_web::middleware::Condition;
 use actix_web::{App, HttpServer};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{Builder, Error, Mount};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::listen::{self, Socket};
 use crate::{limits, priority};
 
@@ -57,14 +59,21 @@ pub async fn serve(builder: Builder) -> Result<(), Error> {
 }
 
 fn http_server(config: &Config, sockets: Vec<Socket>, mount: Mount) -> Result<actix_web::dev::Server, Error> {
+    let allowed = config.cors.clone();
     let mut server = HttpServer::new(move || {
         let mount = mount.clone();
-        App::new().wrap(mount.middleware()).configure(|cfg| mount.configure(cfg))
+        App::new()
+            .wrap(mount.middleware())
+            // Outermost: a preflight carries no credentials.
+            .wrap(Condition::new(!allowed.origins.is_empty(), cors(&allowed)))
+            .configure(|cfg| mount.configure(cfg))
     })
     .workers(config.server.workers)
     .worker_max_blocking_threads(BLOCKING_THREADS)
     .max_connections(config.server.max_connections)
     .keep_alive(KEEP_ALIVE)
+    // Whoever closes their half has hung up, as with nginx: an upstream must not work for hours for nobody.
+    .h1_allow_half_closed(false)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(CLOSING)
     .disable_signals();
@@ -76,6 +85,23 @@ fn http_server(config: &Config, sockets: Vec<Socket>, mount: Mount) -> Result<ac
         .map_err(|error| Error::new("server.listen", error))?;
     }
     Ok(server.run())
+}
+
+/// What pages of other origins may do (Fetch, CORS protocol): call as anybody may, and read every header.
+fn cors(allowed: &config::Cors) -> Cors {
+    let any = allowed.origins.iter().any(|origin| origin == "*");
+    let mut cors = Cors::default()
+        .allow_any_method()
+        .allow_any_header()
+        .expose_any_header()
+        .max_age(usize::try_from(allowed.max_age.as_secs()).ok());
+    if any {
+        cors = cors.allow_any_origin().send_wildcard();
+    }
+    for origin in allowed.origins.iter().filter(|_| !any) {
+        cors = cors.allowed_origin(origin);
+    }
+    if allowed.credentials { cors.supports_credentials() } else { cors }
 }
 
 /// Says a line on standard output, where the one secret that is shown once goes too; the log is elsewhere.

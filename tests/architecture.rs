@@ -49,6 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "failpoint",
             "media",
             "model",
+            "priority",
             "progress",
             "routing",
             "scheduler",

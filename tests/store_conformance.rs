@@ -259,6 +259,17 @@ async fn the_last_administrator_stays_one(users: &dyn Users) {
     assert!(matches!(users.change(9, demote()).await, Ok(None)));
 }
 
+async fn who_is_no_longer_as_remembered_sees_nothing(store: &(impl Store + Users)) {
+    let user = store.add(user("kim", false)).await.unwrap();
+    let request = request("GET", 1);
+    store.insert(request.clone()).await.unwrap();
+    let known = Arc::new(Known::from(&user));
+    let found = store.get_for(request.rid, known.clone()).await.unwrap();
+    assert_eq!(found.map(|found| found.rid), Some(request.rid));
+    store.change(user.id, Change { password: Some("other".into()), ..Change::default() }).await.unwrap();
+    assert_eq!(store.get_for(request.rid, known).await.unwrap(), None);
+}
+
 async fn who_is_no_longer_as_remembered_stores_nothing(store: &(impl Store + Users)) {
     let kim = store.add(user("kim", false)).await.unwrap();
     let vouched = || NewRequest {
@@ -318,4 +329,5 @@ on_sqlite!(
     logins_are_unique_and_ids_never_used_again,
     the_last_administrator_stays_one,
     who_is_no_longer_as_remembered_stores_nothing,
+    who_is_no_longer_as_remembered_sees_nothing,
 );

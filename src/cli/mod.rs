@@ -1,6 +1,7 @@
 //! The command line: `serve`, `check`, `sample`, `user`.
 
 mod check;
+mod explain;
 mod logs;
 mod sample;
 mod serve;
@@ -33,8 +34,8 @@ struct Arguments {
 enum Command {
     /// Run the server (what happens without a command).
     Serve,
-    /// Read the configuration and say what is wrong with it.
-    Check,
+    /// Read the configuration and say what is wrong with it, or what it says of a call.
+    Check(check::Arguments),
     /// Fill the database with plausible campaigns and scans, to try long calls on.
     Sample(sample::Arguments),
     /// Manage the server's own users, also while it runs.
@@ -74,10 +75,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
     let config = load(arguments.config)?;
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => block_on(serve::run(config)),
-        Command::Check => {
-            check::run(&config);
-            Ok(())
-        }
+        Command::Check(arguments) => block_on(check::run(config, arguments)),
         Command::Sample(arguments) => block_on(sample::run(config, &arguments)),
         Command::User(command) => block_on(user::run(config, command)),
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::values::{self, LONGEST};
 use crate::routing;
@@ -111,8 +111,15 @@ pub struct Route {
     timeout: Option<Duration>,
     #[serde(default)]
     retry: Retry,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_flag")]
     repeat_after_crash: Option<bool>,
+    #[serde(default, deserialize_with = "values::flag")]
+    batch: bool,
+}
+
+/// [`values::flag`], for a key that has no default.
+fn some_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    values::flag(deserializer).map(Some)
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -159,6 +166,7 @@ impl Route {
             timeout,
             retry,
             repeat_after_crash: self.repeat_after_crash,
+            batch: self.batch,
         };
         Ok(routing::Route { path: self.path, methods: self.methods, policy })
     }

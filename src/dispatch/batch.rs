@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::{Dispatch, Error, Replay, Response};
 use crate::model::array::Splitter;
 use crate::model::{Call, Caller, Headers, Rid, target};
+use crate::priority::Pace;
 use crate::progress::Progress;
 
 /// Elements under way at once. Their writes share commits; in turn, each would wait for a sync of its own.
@@ -26,6 +27,9 @@ const LONGEST_ANSWER: usize = 1 << 20;
 
 /// The time between two details that say how many elements are done.
 const TOLD: Duration = Duration::from_millis(250);
+
+/// What is said of a batch's whole body, or would make an answer something else than a text: not an element's.
+const OF_THE_WHOLE: [&str; 5] = ["accept-encoding", "content-digest", "content-md5", "digest", "repr-digest"];
 
 /// What stands in a path segment as it is (RFC 3986 section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -47,14 +51,16 @@ impl Batch {
 impl Dispatch for Batch {
     async fn dispatch(&self, replay: Replay) -> Result<Response, Error> {
         let Some(total) = replay.call.batch else { return self.inner.dispatch(replay).await };
-        let Replay { rid, call, caller, progress, body, in_turn: _, report: _ } = replay;
+        let Replay { rid, mut call, caller, progress, body, in_turn: _, report: _ } = replay;
         let Some(body) = body else { return Err(Error::Malformed) };
+        OF_THE_WHOLE.iter().for_each(|name| call.headers.remove(name));
         let headers: Headers = [("content-type", "application/json; charset=utf-8")].into_iter().collect();
         let single = Arc::new(Single { inner: self.inner.clone(), rid, call, caller });
-        let mut turns = Turns::default();
+        let (mut turns, mut number) = (Turns::default(), 0);
         let done = elements(body)
             .map_ok(move |element| {
-                let element = Element::new(&single.call, element);
+                number += 1;
+                let element = Element::new(&single.call, element, number);
                 let turn = turns.of(element.id.clone());
                 perform(single.clone(), element, turn)
             })
@@ -72,16 +78,17 @@ struct Single {
     caller: Option<Caller>,
 }
 
-/// One element: its text, and the object that it names, if it has to.
+/// One element: its text, the object that it names, if it has to, and which it is.
 struct Element {
     text: Bytes,
     id: Option<String>,
+    number: u64,
 }
 
 impl Element {
-    fn new(call: &Call, text: Vec<u8>) -> Self {
+    fn new(call: &Call, text: Vec<u8>, number: u64) -> Self {
         let id = if call.method == "POST" { None } else { id_of(&text) };
-        Self { text: text.into(), id }
+        Self { text: text.into(), id, number }
     }
 }
 
@@ -177,9 +184,9 @@ impl Done {
 }
 
 async fn perform(single: Arc<Single>, element: Element, turn: Turn) -> Result<Done, Error> {
-    let Some(call) = call_of(&single.call, &element) else {
-        let missing = "The element has no id; name the object with a number or a text.";
-        return Ok(Done::failed(400, "Bad Request", missing));
+    let call = match call_of(&single.call, &element) {
+        Ok(call) => call,
+        Err(why) => return Ok(Done::failed(400, "Bad Request", why)),
     };
     if let Some(before) = turn.before {
         let _ = before.await;
@@ -188,25 +195,50 @@ async fn perform(single: Arc<Single>, element: Element, turn: Turn) -> Result<Do
     let (rid, caller) = (single.rid, single.caller.clone());
     let replay = Replay { rid, call, caller, progress: Progress::default(), in_turn: true, report: None, body };
     match answer(&*single.inner, replay).await {
-        Err(Error::Stopped) => Err(Error::Stopped),
+        Err(error @ (Error::Stopped | Error::Gone(_))) => Err(error),
+        Err(error) if single.call.upstream.is_some() => Ok(Done::failed(502, "Bad Gateway", &format!("{error}."))),
         Err(error) => Ok(Done::failed(500, "Internal Server Error", &format!("{error}."))),
         Ok(done) => Ok(done),
     }
 }
 
-/// The single call of an element; `None` where it names no object and has to.
-fn call_of(batch: &Call, element: &Element) -> Option<Call> {
+/// The single call of an element, or why there is none.
+fn call_of(batch: &Call, element: &Element) -> Result<Call, &'static str> {
     let whole = batch.target();
     let name = match (&*batch.method, &element.id) {
         ("POST", _) => whole,
-        (_, None) => return None,
+        (_, None) => return Err("The element has no id; name the object with a number or a text."),
+        (_, Some(id)) if batch.upstream.is_some() && leads_away(id) => {
+            return Err("The element's id cannot stand in a path; name the object by another.");
+        }
         (_, Some(id)) => {
             let path = target::path(&whole);
-            format!("{path}/{}{}", utf8_percent_encode(id, SEGMENT), &whole[path.len()..])
+            let (collection, query) = (path.strip_suffix('/').unwrap_or(path), &whole[path.len()..]);
+            format!("{collection}/{}{query}", utf8_percent_encode(id, SEGMENT))
         }
     };
     let body = (batch.method != "DELETE").then_some(element.text.len() as u64);
-    Some(Call { name, body, batch: None, ..batch.clone() })
+    let headers = headers_of(&batch.headers, element.number);
+    Ok(Call { name, headers, body, batch: None, ..batch.clone() })
+}
+
+/// Whether an upstream could take an id for a step to somewhere else: to the collection itself, or out of it.
+fn leads_away(id: &str) -> bool {
+    // `.;x` is `.` with a parameter to some servers.
+    id.split(['/', '\\']).any(|part| matches!(part.split(';').next(), None | Some("" | "." | "..")))
+}
+
+/// The headers of an element's call: an `Idempotency-Key` names one call, and each element is one.
+fn headers_of(batch: &Headers, number: u64) -> Headers {
+    let mut headers = batch.clone();
+    if let Some(key) = batch.get("idempotency-key") {
+        // Some keys are quoted texts.
+        let (key, end) = key.strip_suffix(b"\"").map_or((key, ""), |key| (key, "\""));
+        let own = [key, format!("-{number}{end}").as_bytes()].concat();
+        headers.remove("idempotency-key");
+        headers.append("idempotency-key", &own);
+    }
+    headers
 }
 
 async fn answer(inner: &dyn Dispatch, replay: Replay) -> Result<Done, Error> {
@@ -258,9 +290,13 @@ fn written(
     done: impl Stream<Item = Result<Done, Error>> + Send + 'static,
     tally: Tally,
 ) -> BoxStream<'static, Result<Bytes, Error>> {
-    let parts = Some((Box::pin(done), tally));
+    let parts = Some((Box::pin(done), tally, Pace::new()));
     let pieces = futures_util::stream::try_unfold(parts, |parts| async move {
-        let Some((mut done, mut tally)) = parts else { return Ok(None) };
+        let Some((mut done, mut tally, mut pace)) = parts else { return Ok(None) };
+        let rest = pace.rest();
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
         let mut piece = Vec::new();
         match done.try_next().await? {
             None => {
@@ -271,7 +307,7 @@ fn written(
                 piece.push(if tally.done == 0 { b'[' } else { b',' });
                 tally.count(&one);
                 serde_json::to_writer(&mut piece, &one).map_err(|_| Error::BrokeOff)?;
-                Ok(Some((Bytes::from(piece), Some((done, tally)))))
+                Ok(Some((Bytes::from(piece), Some((done, tally, pace)))))
             }
         }
     });

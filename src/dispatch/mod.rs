@@ -5,8 +5,11 @@ pub mod headers;
 mod in_process;
 pub mod upstream;
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::model::{Call, Caller, Headers, Rid};
@@ -53,6 +56,16 @@ pub struct Response {
     pub length: Option<u64>,
     /// The body; an error in it means that the answer broke off.
     pub body: BoxStream<'static, Result<Bytes, Error>>,
+}
+
+/// A call that is on its way since before it was a background request.
+pub struct UnderWay {
+    /// Its answer.
+    pub answer: BoxFuture<'static, Result<Response, Error>>,
+    /// When it began: its time runs since then.
+    pub begun: Instant,
+    /// Whether it had a body: it was streamed, and cannot be sent again.
+    pub has_body: bool,
 }
 
 /// Why there is no answer, or not all of it. The texts are for the caller.

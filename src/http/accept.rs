@@ -14,7 +14,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{HttpMessage, HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use lru::LruCache;
@@ -22,10 +22,11 @@ use lru::LruCache;
 use super::place::{self, Place};
 use super::rescue::{self, Slow};
 use super::submit::{Submission, Terms};
-use super::{Error, Shared, batch, gateway, hold, log_line, submit, who};
+use super::{Error, Shared, batch, gateway, hold, log_line, submit, wait, who};
 use crate::dispatch::upstream::Client;
 use crate::model::Rid;
 use crate::model::target::{self, Asked};
+use crate::priority;
 use crate::routing::{Auth, Mode, Policy};
 
 /// Counts the calls under way, answers included, so that a shutdown can wait for them.
@@ -121,7 +122,8 @@ impl Matched {
         if self.0.borrow_mut().get(path).is_some() {
             return true;
         }
-        let matches = req.match_pattern().is_some();
+        // Not the request's own way to ask: it takes the path as it was sent, and the router takes it decoded.
+        let matches = req.resource_map().match_pattern(path).is_some();
         if matches && path.len() <= Self::LONGEST {
             self.0.borrow_mut().put(path.to_owned(), ());
         }
@@ -146,6 +148,7 @@ where
         let inner = self.inner.clone();
         Box::pin(async move {
             let shared = &inner.shared;
+            priority::answering();
             let begun = Instant::now();
             let under_way = shared.under_way.enter();
             let line = log_line::Line::of(&req);
@@ -200,7 +203,9 @@ async fn accept(
             Ok(None)
         }
         Place::Own => {
-            who::anybody(shared, req).await?;
+            if !look_remembered(shared, req).await? {
+                who::anybody(shared, req).await?;
+            }
             Ok(None)
         }
         Place::Api => call(shared, matched, client, req).await,
@@ -233,7 +238,7 @@ async fn call(
         gateway::check_path(&name)?;
         if is_preflight(req) {
             let sent = gateway::send(shared, client, req, upstream, &name)?;
-            return gateway::pass(req, sent, policy.timeout).await.map(Some);
+            return gateway::pass(req, sent, policy.timeout, Instant::now()).await.map(Some);
         }
     }
     let who = match &upstream {
@@ -248,20 +253,23 @@ async fn call(
     if in_background && upstream.is_none() && !is_hosted {
         return Err(place::not_found(req.match_info().as_str(), shared.versions));
     }
-    if in_background || upstream.is_none() {
+    let bounded = in_background || upstream.is_none();
+    if bounded {
         submit::bound_body(req, shared.bounds)?;
     }
-    let batch = upstream.is_none() && batch::is_batch(req, shared.bounds.max_body).await?;
+    let may_be_batch = upstream.is_none() || policy.batch;
+    let batch = may_be_batch && batch::is_batch(req, shared.bounds, upstream.is_some()).await?;
+    // What passes through is not bound, but a batch is stored, also in the foreground.
+    if batch && !bounded {
+        submit::bound_body(req, shared.bounds)?;
+    }
     let submission = |name| Submission { name, upstream: upstream.as_deref(), terms };
     match (asked, &upstream) {
         (Asked::Nothing, _) if batch => {
             let rid = submit::submit(shared, req, who.owner, submission(name), batch).await?;
             Ok(Some(submit::accepted(shared, rid)))
         }
-        (Asked::Foreground, _) if batch => {
-            let caller = who.caller.ok_or_else(Error::internal)?;
-            batch::perform(shared, req, caller, name, terms).await.map(Some)
-        }
+        (Asked::Foreground, _) if batch => batch::perform(shared, req, who.caller, submission(name)).await.map(Some),
         (Asked::Background | Asked::Auto, _) => {
             let rid = submit::submit(shared, req, who.owner, submission(name), batch).await?;
             if asked == Asked::Auto {
@@ -278,7 +286,7 @@ async fn call(
                     let slow = Slow { upstream, name, who: &who, after, terms };
                     rescue::pass(shared, req, sent, slow).await.map(Some)
                 }
-                None => gateway::pass(req, sent, terms.limit).await.map(Some),
+                None => gateway::pass(req, sent, terms.limit, Instant::now()).await.map(Some),
             }
         }
         (Asked::Nothing | Asked::Foreground, None) => {
@@ -302,6 +310,18 @@ async fn submit_remembered(
     let known =
         if allowed && !submit::has_body(req) { shared.auth.recall(who::authorization(req))? } else { return None };
     submit::submit_remembered(shared, req, known, submission).await
+}
+
+/// The short way of a status read by a caller who is remembered: one look at the row and at the caller's. `false`: it goes
+/// the long way.
+async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<bool, Error> {
+    let Some(rid) = place::rid(req.match_info().as_str(), &shared.mount) else { return Ok(false) };
+    let Some(known) = shared.auth.recall(who::authorization(req)) else { return Ok(false) };
+    let caller = known.caller();
+    let Some(request) = shared.store.get_for(rid, known).await? else { return Ok(false) };
+    who::known(req, caller.into());
+    req.extensions_mut().insert(wait::Found(request));
+    Ok(true)
 }
 
 fn target_of(req: &ServiceRequest) -> String {
@@ -347,8 +367,10 @@ fn asked(req: &ServiceRequest, name: &str, mode: Mode) -> Result<Asked, Error> {
         (Asked::Background | Asked::Auto, Mode::Never) => {
             Err(Error::bad_request("This call never runs in the background here; send it without bgrs."))
         }
-        (Asked::Nothing, Mode::Always) if !odd => Ok(Asked::Background),
-        (Asked::Nothing, Mode::Auto) if !odd => Ok(Asked::Auto),
+        // Neither as a batch nor by a rescue.
+        (Asked::Nothing, mode) if odd || mode == Mode::Never => Ok(Asked::Foreground),
+        (Asked::Nothing, Mode::Always) => Ok(Asked::Background),
+        (Asked::Nothing, Mode::Auto) => Ok(Asked::Auto),
         (asked, _) => Ok(asked),
     }
 }

@@ -9,9 +9,9 @@ use actix_web::{HttpMessage, HttpResponse};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::submit::{self, Submission, Terms};
-use super::{Error, JSON, Shared};
-use crate::dispatch::Replay;
+use super::submit::{self, Bounds, Submission};
+use super::{Error, JSON, Shared, gateway};
+use crate::dispatch::{self, Replay};
 use crate::media::{self, ByteStream, File, Media, Sink};
 use crate::model::array::is_space;
 use crate::model::{Caller, Rid};
@@ -20,20 +20,22 @@ use crate::progress::Progress;
 /// White space before an array at most; behind more of it nobody looks for one.
 const MOST_SPACE: usize = 64 * 1024;
 
-/// Whether a call is a batch: a POST, PUT or DELETE on a collection, of JSON whose first byte is a bracket. The body is as
-/// it was afterwards.
+/// Whether a call is a batch: a POST, PUT or DELETE on a collection, of JSON whose first byte is a bracket. What is a
+/// collection of an upstream, its policy has said. The body is as it was afterwards.
 ///
 /// # Errors
 /// When the body does not come.
-pub async fn is_batch(req: &mut ServiceRequest, max_body: u64) -> Result<bool, Error> {
-    if !submit::has_body(req) || !is_json(req.headers()) || !is_collection(req) {
+pub async fn is_batch(req: &mut ServiceRequest, bounds: Bounds, at_upstream: bool) -> Result<bool, Error> {
+    let on_collection = if at_upstream { takes_elements(req.method()) } else { is_collection(req) };
+    if !submit::has_body(req) || !is_json(req.headers()) || !on_collection {
         return Ok(false);
     }
     let mut payload = req.take_payload();
     let (mut seen, mut first) = (Vec::<Bytes>::new(), None);
     while first.is_none() && seen.iter().map(Bytes::len).sum::<usize>() < MOST_SPACE {
-        let Some(piece) = payload.next().await else { break };
-        let piece = piece.map_err(|error| submit::broken(error, max_body))?;
+        let next = tokio::time::timeout(bounds.read_timeout, payload.next()).await;
+        let Some(piece) = next.map_err(|_| Error::too_slow())? else { break };
+        let piece = piece.map_err(|error| submit::broken(error, bounds.max_body))?;
         first = piece.iter().copied().find(|byte| !is_space(*byte));
         seen.push(piece);
     }
@@ -50,18 +52,20 @@ pub fn is_json(headers: &HeaderMap) -> bool {
 
 /// Whether the path is one whose objects can be made or, with an id behind it, changed or removed.
 fn is_collection(req: &ServiceRequest) -> bool {
-    let pattern = req.match_pattern();
-    if pattern.is_none_or(|pattern| pattern.ends_with('}')) {
+    let (routes, path) = (req.resource_map(), req.match_info().as_str());
+    if routes.match_pattern(path).is_none_or(|pattern| pattern.ends_with('}')) {
         return false;
     }
     match *req.method() {
         Method::POST => true,
-        Method::PUT | Method::DELETE => {
-            let object = format!("{}/1", req.match_info().as_str());
-            req.resource_map().match_pattern(&object).is_some()
-        }
+        Method::PUT | Method::DELETE => routes.match_pattern(&format!("{path}/1")).is_some(),
         _ => false,
     }
+}
+
+/// Whether a method is one that makes, changes or removes the elements of an array.
+fn takes_elements(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::DELETE)
 }
 
 /// Performs a batch in the foreground: from a file, as in the background, since nothing may be done of an array that is
@@ -72,25 +76,38 @@ fn is_collection(req: &ServiceRequest) -> bool {
 pub async fn perform(
     shared: &Arc<Shared>,
     req: &mut ServiceRequest,
-    caller: Caller,
-    name: String,
-    terms: Terms,
+    caller: Option<Caller>,
+    submission: Submission<'_>,
 ) -> Result<HttpResponse, Error> {
+    let (upstream, limit) = (submission.upstream, submission.terms.limit);
     let rid = submit::new_rid(shared)?;
     let spooled = submit::spool(shared, rid, req, true).await?;
-    let call = Submission { name, upstream: None, terms }.call(shared, req, rid, &spooled)?;
+    let mut call = submission.call(shared, req, rid, &spooled)?;
+    if let Some(upstream) = upstream {
+        // It is not stored: its secrets go on as they came.
+        (call.headers, call.secrets) = (gateway::outgoing_headers(shared, req, upstream), None);
+    }
     let Some(sink) = spooled.sink else { return Err(Error::internal()) };
     // In a task of its own: a client that hangs up in between must not leave a file.
     let opened = actix_web::rt::spawn(open_once(shared.media.clone(), rid, sink));
     let body = opened.await.map_err(|_| Error::internal())??;
     let body = Some(body.map(|piece| piece.map_err(std::io::Error::other)).boxed());
     let progress = Progress::default();
-    let replay = Replay { rid, call, caller: Some(caller), progress, in_turn: false, report: None, body };
+    let replay = Replay { rid, call, caller, progress, in_turn: false, report: None, body };
+    let end = tokio::time::Instant::now() + limit;
     let answer = shared.dispatch.dispatch(replay).await.map_err(|error| {
         log::error!("a batch was not performed: {error}");
         Error::internal()
     })?;
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).streaming(answer.body))
+    // What takes too long breaks off: it has begun with its 200 already.
+    let body = futures_util::stream::unfold(answer.body, move |mut body| async move {
+        let piece = tokio::time::timeout_at(end, body.next()).await.unwrap_or_else(|_| {
+            log::warn!("a batch in the foreground is cut off after {limit:?}");
+            Some(Err(dispatch::Error::BrokeOff))
+        });
+        piece.map(|piece| (piece, body))
+    });
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).streaming(body))
 }
 
 /// Opens a body that has no name any more once this returns.

@@ -21,12 +21,11 @@ pub const REQUEST: HeaderName = HeaderName::from_static("bgrs-request");
 
 /// Headers that are the server's on a result, whatever the API said.
 pub fn is_ours(name: &str) -> bool {
-    const OURS: [&str; 8] = [
+    const OURS: [&str; 7] = [
         "accept-ranges",
         "bgrs-request",
         "cache-control",
         "content-length",
-        "content-range",
         "content-security-policy",
         "etag",
         "x-content-type-options",
@@ -60,16 +59,17 @@ pub async fn send(
         return Ok(response.insert_header(header::ETag(tag)).finish());
     }
     let part = if status == StatusCode::OK { part(req, file.size, &tag) } else { Part::Whole };
-    let (status, range) = match part {
-        Part::Whole => (status, 0..file.size),
-        Part::Range(range) => (StatusCode::PARTIAL_CONTENT, range),
+    // An API's own 206 is a whole result here.
+    let (status, range, is_part) = match part {
+        Part::Whole => (status, 0..file.size, false),
+        Part::Range(range) => (StatusCode::PARTIAL_CONTENT, range, true),
         Part::Outside => return Err(outside(file.size, rid)),
     };
     let mut response = HttpResponse::build(status);
     add_headers(&mut response);
     protect(&mut response, rid);
     response.insert_header(header::ETag(tag));
-    if status == StatusCode::PARTIAL_CONTENT {
+    if is_part {
         let spec =
             ContentRangeSpec::Bytes { range: Some((range.start, range.end - 1)), instance_length: Some(file.size) };
         response.insert_header(ContentRange(spec));

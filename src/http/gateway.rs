@@ -1,8 +1,10 @@
 //! A foreground call to an upstream: passed on as it comes, its answer passed back as it comes.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::ServiceRequest;
@@ -45,6 +47,8 @@ pub struct Sent {
     pub headers: Headers,
     /// Whether it asks for another protocol.
     pub upgrade: bool,
+    /// Becomes true where the caller stops to send the body: then it is not the upstream that is at fault.
+    pub stalled: Arc<AtomicBool>,
 }
 
 /// Begins to pass a call on.
@@ -57,25 +61,32 @@ pub fn send(
 ) -> Result<Sent, Error> {
     let headers = outgoing_headers(shared, req, upstream);
     let protocol = websocket(req);
+    let stalled = Arc::new(AtomicBool::new(false));
     let (body, length, uploaded) = match protocol {
         Some(_) => (nothing(), None, None),
-        None => body(req, shared.bounds.read_timeout),
+        None => body(req, shared.bounds.read_timeout, stalled.clone()),
     };
     let target = target::strip(name);
     let method = req.method().as_str();
     let outgoing =
         Outgoing { method, target: &target, headers: &headers, length, upgrade: protocol.map(HeaderValue::as_bytes) };
     let answer = client.send(upstream, &outgoing, body).map_err(|error| no_answer(&error))?;
-    Ok(Sent { answer: Box::pin(answer), uploaded, upgrade: protocol.is_some(), headers })
+    Ok(Sent { answer: Box::pin(answer), uploaded, upgrade: protocol.is_some(), headers, stalled })
 }
 
 /// Passes a call on and its answer back.
-pub async fn pass(req: &mut ServiceRequest, sent: Sent, limit: Duration) -> Result<HttpResponse, Error> {
-    match tokio::time::timeout(limit, sent.answer).await {
+pub async fn pass(
+    req: &mut ServiceRequest,
+    sent: Sent,
+    limit: Duration,
+    begun: Instant,
+) -> Result<HttpResponse, Error> {
+    match tokio::time::timeout(limit.saturating_sub(begun.elapsed()), sent.answer).await {
         Ok(Ok(answer)) if sent.upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
             switch(req, answer).await
         }
         Ok(Ok(answer)) => Ok(pass_back(req.method(), answer, limit)),
+        Ok(Err(_)) if sent.stalled.load(Ordering::Relaxed) => Err(Error::too_slow()),
         Ok(Err(error)) => Err(no_answer(&error)),
         Err(_) => Err(timed_out(limit)),
     }
@@ -108,7 +119,11 @@ fn websocket(req: &ServiceRequest) -> Option<&'static HeaderValue> {
 }
 
 /// The body, on its way to the upstream as it comes.
-fn body(req: &mut ServiceRequest, silence: Duration) -> (Body, Option<u64>, Option<oneshot::Receiver<()>>) {
+fn body(
+    req: &mut ServiceRequest,
+    silence: Duration,
+    stalled: Arc<AtomicBool>,
+) -> (Body, Option<u64>, Option<oneshot::Receiver<()>>) {
     if !submit::has_body(req) {
         return (nothing(), None, None);
     }
@@ -127,11 +142,18 @@ fn body(req: &mut ServiceRequest, silence: Duration) -> (Body, Option<u64>, Opti
                 Ok(None) => break,
                 Ok(Some(Ok(piece))) => Ok(piece),
                 Ok(Some(Err(error))) => Err(std::io::Error::other(error.to_string())),
-                Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+                Err(_) => {
+                    stalled.store(true, Ordering::Relaxed);
+                    Err(std::io::ErrorKind::TimedOut.into())
+                }
             };
             let broke = piece.is_err();
-            if pieces.send(piece).await.is_err() || broke {
+            if pieces.send(piece).await.is_err() {
                 return;
+            }
+            if broke {
+                // `done` goes no sooner than the call: a body that broke off is not one that was sent.
+                return pieces.closed().await;
             }
         }
         let _ = done.send(());
@@ -156,7 +178,8 @@ fn pass_back(method: &Method, answer: http::Response<Incoming>, silence: Duratio
             response.no_chunking(length);
             response.body(file::Sized(length))
         }
-        None if is_empty => response.finish(),
+        // Without a length of its own: how long a body would be is not known.
+        None if is_empty => response.body(actix_web::body::None::new()),
         Some(length) => {
             response.no_chunking(length);
             response.body(Passed { body: pieces(body, silence), size: BodySize::Sized(length) })

@@ -14,7 +14,7 @@ use crate::store::Request;
 /// SECURITY: a path is never built from what was sent. The name must parse as a result's, and must be the one that
 /// the row of its rid holds, letter for letter; traversal, encodings and other files under media/ end here.
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
-    let name = sent_name(&req);
+    let name = sent_name(&req, &shared.mount);
     let rid = match File::parse(name) {
         Some(File::Result(_)) => File::parse(name).and_then(|file| file.rid()),
         _ => None,
@@ -26,8 +26,8 @@ pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResp
 }
 
 /// The last segment as it was sent, not as the router decoded it: a name has one spelling.
-fn sent_name(req: &HttpRequest) -> &str {
-    req.path().strip_prefix("/media/").unwrap_or_default()
+fn sent_name<'a>(req: &'a HttpRequest, mount: &str) -> &'a str {
+    req.path().strip_prefix(mount).and_then(|path| path.strip_prefix("/media/")).unwrap_or_default()
 }
 
 /// What a browser needs to read the bytes: their type, and how they are encoded.

@@ -25,7 +25,7 @@ mod information;
 mod log_line;
 mod media;
 mod origin;
-mod place;
+pub mod place;
 mod report;
 mod rescue;
 pub mod resource;
@@ -54,7 +54,7 @@ use crate::vault::Key;
 use crate::watch::Watchers;
 pub use batch::is_json;
 pub use error::Error;
-pub use rescue::{Adopt, Coming};
+pub use rescue::Adopt;
 pub use resource::resource;
 pub use submit::Bounds;
 

@@ -1,6 +1,7 @@
 //! What a path is: one of the server's own, one that is open to all, or the API's.
 
 use super::Error;
+use crate::model::Rid;
 
 /// Whose a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,15 @@ pub fn of(path: &str, mount: &str) -> Place {
     }
 }
 
+/// The rid in the path of a request's information or result, under any version.
+pub fn rid(path: &str, mount: &str) -> Option<Rid> {
+    let mut segments = path.strip_prefix(mount)?.strip_prefix('/')?.split('/');
+    let first = segments.next()?;
+    let first = if version(first).is_some() { segments.next()? } else { first };
+    let rid = segments.next().filter(|_| first == "bgrs")?;
+    matches!((segments.next(), segments.next()), (None, _) | (Some("result"), None)).then(|| rid.parse().ok())?
+}
+
 /// The answer to a path that leads nowhere.
 pub fn not_found(path: &str, versions: &[&str]) -> Error {
     let first = path.split('/').nth(1).unwrap_or_default();
@@ -69,6 +79,19 @@ mod tests {
         }
         assert_eq!(of("/healthz", ""), Place::Open);
         assert_eq!(of("/bgrs/x/report", ""), Place::Report);
+    }
+
+    #[test]
+    fn an_rid_is_told_from_what_is_around_it() {
+        let text = "4ff7cc2d88b1de88e83cce3f1caa1509";
+        for path in ["/bgrs/RID", "/bgrs/RID/result", "/v2.5/bgrs/RID", "/v2.5/bgrs/RID/result"] {
+            let path = path.replace("RID", text);
+            assert_eq!(rid(&path, "").map(|rid| rid.to_string()).as_deref(), Some(text), "{path}");
+            assert_eq!(rid(&format!("/own{path}"), "/own").map(|rid| rid.to_string()).as_deref(), Some(text));
+        }
+        for path in ["/bgrs/RID/details", "/bgrs/RID/", "/bgrs/RID/result/", "/media/RID", "/RID", "/bgrs/x", "/bgrs"] {
+            assert_eq!(rid(&path.replace("RID", text), ""), None, "{path}");
+        }
     }
 
     #[test]

@@ -1,28 +1,25 @@
 //! A foreground call that is slow becomes a background request, before the CDN in front gives up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::ServiceRequest;
 use actix_web::{HttpResponse, ResponseError};
-use futures_util::future::{self, BoxFuture, Either};
-use tokio::time::Instant;
+use futures_util::FutureExt;
+use futures_util::future::{self, Either};
 
 use super::gateway::{self, Sent};
 use super::submit::{self, Terms};
 use super::who::Who;
 use super::{Error, Shared};
-use crate::dispatch::{self, Response, headers, upstream};
+use crate::dispatch::{UnderWay, headers, upstream};
 use crate::model::{Call, is_idempotent};
 use crate::routing::Upstream;
 use crate::scheduler::Turn;
 use crate::store::{Claimed, NewRequest};
 
 /// Goes on with a call that was a foreground call until now.
-pub type Adopt = Arc<dyn Fn(Claimed, Turn, Coming) + Send + Sync>;
-
-/// An answer that is on its way.
-pub type Coming = BoxFuture<'static, Result<Response, dispatch::Error>>;
+pub type Adopt = Arc<dyn Fn(Claimed, Turn, UnderWay) + Send + Sync>;
 
 /// A call that may be rescued.
 pub struct Slow<'a> {
@@ -60,13 +57,13 @@ pub async fn pass(
             drop(late);
             sent.answer = Box::pin(future::ready(answer));
         }
-        Either::Right(((), _)) => match adopt(shared, req, sent, &slow, has_body).await {
+        Either::Right(((), _)) => match adopt(shared, req, sent, &slow, begun, has_body).await {
             Ok(accepted) => return Ok(accepted),
             // It stays what it was: a slow call in the foreground.
             Err(given_back) => sent = given_back,
         },
     }
-    gateway::pass(req, sent, slow.terms.limit.saturating_sub(begun.elapsed())).await
+    gateway::pass(req, sent, slow.terms.limit, begun).await
 }
 
 async fn adopt(
@@ -74,6 +71,7 @@ async fn adopt(
     req: &ServiceRequest,
     sent: Sent,
     slow: &Slow<'_>,
+    begun: Instant,
     has_body: bool,
 ) -> Result<HttpResponse, Sent> {
     let refused = |why: &dyn std::fmt::Display| log::warn!("a slow call stays in the foreground: {why}");
@@ -110,8 +108,9 @@ async fn adopt(
         match shared_too.store.adopt(new, lease, &detail).await {
             Ok(Some(claim)) => {
                 let Some(turn) = place.run() else { return Err(answer) };
-                let coming = async move { answer.await.map(|answer| upstream::response(answer, is_head)) };
-                (shared_too.adopt)(Claimed { claim, owner, caller, tries: 0, call }, turn, Box::pin(coming));
+                let answer = async move { answer.await.map(|answer| upstream::response(answer, is_head)) }.boxed();
+                let claimed = Claimed { claim, owner, caller, tries: 0, call };
+                (shared_too.adopt)(claimed, turn, UnderWay { answer, begun, has_body });
                 Ok(())
             }
             Ok(None) => Err(answer),
@@ -123,7 +122,9 @@ async fn adopt(
     });
     match kept.await {
         Ok(Ok(())) => Ok(submit::accepted(shared, rid)),
-        Ok(Err(answer)) => Err(Sent { answer, uploaded: None, headers: sent.headers, upgrade: false }),
+        Ok(Err(answer)) => {
+            Err(Sent { answer, uploaded: None, headers: sent.headers, upgrade: false, stalled: sent.stalled })
+        }
         // The task died: so has the call.
         Err(_) => Ok(Error::internal().error_response()),
     }

@@ -1,7 +1,8 @@
 //! `GET /bgrs/{rid}/result`: the API's own answer, as if the call had been made in the foreground.
 
-use actix_web::http::StatusCode;
+use actix_web::body;
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::{Error, Shared, file, information, wait};
@@ -43,7 +44,8 @@ async fn finished(req: &HttpRequest, shared: &Shared, request: &Request) -> Resu
             let mut response = HttpResponse::build(status);
             add(&mut response);
             file::protect(&mut response, request.rid);
-            Ok(response.finish())
+            // How long the body of what was asked for with HEAD would be is not known: no length is said.
+            if *req.method() == Method::HEAD { Ok(response.body(body::None::new())) } else { Ok(response.finish()) }
         }
     }
 }

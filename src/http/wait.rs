@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::HttpRequest;
+use actix_web::{HttpMessage, HttpRequest};
 
 use super::{Error, Shared};
 use crate::model::Rid;
@@ -11,10 +11,17 @@ use crate::store::Request;
 /// The longest wait, in seconds; who asks for more gets this.
 const LONGEST: u64 = 60;
 
+/// The request that the path names, where the middleware has looked it up with its caller.
+pub struct Found(pub Request);
+
 /// The request that the path names. With `?wait=N`, as it is when it has ended, or after N seconds.
 pub async fn request(req: &HttpRequest, shared: &Shared) -> Result<Request, Error> {
     let rid = rid(req)?;
     let seconds = seconds(req.query_string())?;
+    let found = req.extensions_mut().remove::<Found>().map(|Found(request)| request);
+    if let Some(request) = found.filter(|request| seconds == 0 || request.state.has_ended()) {
+        return Ok(request);
+    }
     if seconds == 0 {
         return get(shared, rid).await;
     }

@@ -88,7 +88,7 @@ fn credentials(headers: &HeaderMap) -> Headers {
 }
 
 /// Leaves word of the caller for the handlers.
-fn known(req: &ServiceRequest, who: Who) -> Who {
+pub fn known(req: &ServiceRequest, who: Who) -> Who {
     let mut extensions = req.extensions_mut();
     if let Some(caller) = &who.caller {
         extensions.insert(caller.clone());

@@ -75,13 +75,22 @@ pub struct Policy {
     pub retry: Retry,
     /// Whether it is made again after a crash; `None`: by the method.
     pub repeat_after_crash: Option<bool>,
+    /// Whether a JSON array that goes to an upstream is one call for each of its elements.
+    pub batch: bool,
 }
 
 impl Policy {
     /// What holds where no policy says otherwise.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { mode: Mode::Ask, rescue_after: None, timeout, retry: Retry::default(), repeat_after_crash: None }
+        Self {
+            mode: Mode::Ask,
+            rescue_after: None,
+            timeout,
+            retry: Retry::default(),
+            repeat_after_crash: None,
+            batch: false,
+        }
     }
 }
 

@@ -267,6 +267,9 @@ pub trait Store: Send + Sync {
     /// Looks a request up.
     async fn get(&self, rid: Rid) -> Result<Option<Request>>;
 
+    /// The same for a caller who is only remembered; `None` also where the user is no longer as remembered.
+    async fn get_for(&self, rid: Rid, known: Arc<Known>) -> Result<Option<Request>>;
+
     /// Up to `limit` details of a request with ids above `after`, oldest first; `None` if there is no such request.
     async fn details(&self, rid: Rid, after: i64, limit: usize) -> Result<Option<Vec<Detail>>>;
 

@@ -7,7 +7,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::retries::Retries;
-use super::run_one::{Coming, Run, Runner};
+use super::run_one::{Run, Runner};
+use crate::dispatch::UnderWay;
 use crate::scheduler::{Scheduler, Turn};
 use crate::store::Claimed;
 
@@ -50,7 +51,7 @@ pub struct Adopter {
 
 impl Adopter {
     /// Goes on with a call on the pool's runtime; `turn` counts it as running.
-    pub fn adopt(&self, claimed: Claimed, turn: Turn, coming: Coming) {
+    pub fn adopt(&self, claimed: Claimed, turn: Turn, under_way: UnderWay) {
         let Ok(permit) = self.adopted.clone().try_acquire_owned() else {
             return log::error!("{}: too many calls run beside the pool; the upkeep ends it", claimed.claim.rid);
         };
@@ -59,7 +60,7 @@ impl Adopter {
             let stop = async move {
                 let _ = stopping.wait_for(|stop| *stop).await;
             };
-            if let Run::Again(due) = this.runner.adopt(claimed, coming, stop).await {
+            if let Run::Again(due) = this.runner.adopt(claimed, under_way, stop).await {
                 this.retries.add(turn.owner.clone(), due);
             }
             drop((turn, permit));

@@ -4,14 +4,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use super::lease::Leases;
 use super::settle::Settler;
 use crate::clock::Clock;
-use crate::dispatch::{self, Dispatch, Replay, Report, Response};
+use crate::dispatch::{self, Dispatch, Replay, Report, Response, UnderWay};
 use crate::failpoint::{self, Place};
 use crate::media::{self, File, Media, Stored, result_name};
 use crate::model::time::Keep;
@@ -116,8 +115,8 @@ impl Runner {
     }
 
     /// Goes on with a call that began in the foreground and has become this request.
-    pub async fn adopt(&self, claimed: Claimed, coming: Coming, stop: impl Future<Output = ()>) -> Run {
-        let perform = |progress| self.perform_adopted(claimed.clone(), coming, progress);
+    pub async fn adopt(&self, claimed: Claimed, under_way: UnderWay, stop: impl Future<Output = ()>) -> Run {
+        let perform = |progress| self.perform_adopted(&claimed, under_way, progress);
         self.run_with(&claimed, perform, stop, || None).await.0
     }
 
@@ -180,18 +179,21 @@ impl Runner {
         true
     }
 
-    async fn perform_adopted(&self, claimed: Claimed, coming: Coming, progress: Progress) -> End {
+    async fn perform_adopted(&self, claimed: &Claimed, under_way: UnderWay, progress: Progress) -> End {
+        let UnderWay { answer, begun, has_body } = under_way;
         let policy = self.policies.of(&claimed.call.method, &claimed.call.name);
         let limit = claimed.call.timeout.unwrap_or(policy.timeout).min(policy.timeout);
-        let again = claimed.call.repeatable.then(|| policy.retry.rest_after(1)).filter(|_| policy.retry.attempts > 1);
+        let may = policy.retry.attempts > 1 && !has_body && is_idempotent(&claimed.call.method, &claimed.call.headers);
+        let again = may.then(|| policy.retry.rest_after(1));
         let tries = Tries { done: 1, again, retry: &policy.retry };
-        limited(limit, async { self.take(claimed.claim.rid, coming.await, progress, tries).await }).await
+        let attempt = async { self.take(claimed.claim.rid, answer.await, progress, tries).await };
+        limited(limit, begun, attempt).await
     }
 
     async fn perform(&self, claimed: Claimed, progress: Progress) -> End {
         let policy = self.policies.of(&claimed.call.method, &claimed.call.name).clone();
         let limit = claimed.call.timeout.unwrap_or(policy.timeout).min(policy.timeout);
-        limited(limit, self.attempt(claimed, progress, &policy.retry)).await
+        limited(limit, Instant::now(), self.attempt(claimed, progress, &policy.retry)).await
     }
 
     async fn attempt(&self, claimed: Claimed, progress: Progress, retry: &Retry) -> Result<End, Failure> {
@@ -239,7 +241,7 @@ impl Runner {
             }
             (Err(error), _) => return Err(unanswered(&error)),
         };
-        let wait = humantime::format_duration(rest);
+        let wait = humantime::format_duration(Duration::from_millis(rest.as_millis() as u64));
         let detail = format!("{why}; attempt {tries} of {}, the next in {wait}", retry.attempts);
         Ok(End::Again { rest, detail })
     }
@@ -401,9 +403,9 @@ struct Tries<'a> {
     retry: &'a Retry,
 }
 
-/// Gives an attempt so much time.
-async fn limited(limit: Duration, attempt: impl Future<Output = Result<End, Failure>>) -> End {
-    let failure = match tokio::time::timeout(limit, attempt).await {
+/// Gives an attempt so much time since it began.
+async fn limited(limit: Duration, begun: Instant, attempt: impl Future<Output = Result<End, Failure>>) -> End {
+    let failure = match tokio::time::timeout(limit.saturating_sub(begun.elapsed()), attempt).await {
         Ok(Ok(end)) => return end,
         Ok(Err(failure)) => failure,
         Err(_) => Failure {
@@ -413,9 +415,6 @@ async fn limited(limit: Duration, attempt: impl Future<Output = Result<End, Fail
     };
     End::Outcome(Outcome::Failed(failure))
 }
-
-/// An answer that is on its way.
-pub type Coming = BoxFuture<'static, Result<Response, dispatch::Error>>;
 
 /// The longest rest that an upstream may ask for.
 const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);

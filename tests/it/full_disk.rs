@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::common::data_dir::clean_command;
+use crate::common::left_out::left_out;
 use crate::common::rows::add_users;
 use crate::common::{TestServer, assert_submitted, error_of};
 
@@ -24,7 +25,7 @@ fn unshare() -> Option<Vec<&'static str>> {
 /// Starts the server again, with a tmpfs of that size on `folder`; `None`, and a word about it, where nobody may mount.
 fn on_small_disk(server: &mut TestServer, folder: &str, size: &str) -> Option<()> {
     let Some(way) = unshare() else {
-        println!("left out: a really full disk; it needs the right to mount a tmpfs (root, or user namespaces)");
+        left_out("a really full disk", "the right to mount a tmpfs (root, or user namespaces)");
         return None;
     };
     server.stop();

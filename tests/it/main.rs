@@ -11,6 +11,7 @@ mod embed;
 mod errors;
 mod fairness;
 mod full_disk;
+mod gateway;
 mod information;
 mod logs;
 mod media;

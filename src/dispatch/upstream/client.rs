@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::header::{HOST, HeaderName, HeaderValue};
 use http::uri::{Parts, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -101,7 +101,7 @@ impl Client {
         call: &Outgoing<'_>,
         body: Body,
     ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
-        self.request(upstream, request(upstream, uri(upstream, call.target)?, call, body)?)
+        self.request(upstream, request(upstream, uri(upstream, call.target)?, call, body)?, call.upgrade.is_some())
     }
 
     /// [`Client::send`], for a target that is the upstream's own and not a caller's: it goes behind the base as it is.
@@ -115,18 +115,25 @@ impl Client {
         body: Body,
     ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
         let whole = format!("{}{}", upstream.url.path, call.target);
-        self.request(upstream, request(upstream, join(upstream, whole)?, call, body)?)
+        self.request(upstream, request(upstream, join(upstream, whole)?, call, body)?, false)
     }
 
     fn request(
         &self,
         upstream: &Upstream,
         request: Request<Body>,
+        may_switch: bool,
     ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
         let found = self.0.iter().find(|(own, _)| own.prefix == upstream.prefix);
         let (_, pool) = found.ok_or_else(|| Error::Gone(upstream.prefix.to_string()))?;
         let answer = pool.request(request);
-        Ok(async move { answer.await.map_err(|error| failed(&error)) })
+        Ok(async move {
+            let answer = answer.await.map_err(|error| failed(&error))?;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
+                return Err(Error::Unanswered("it changes the protocol unasked".to_owned()));
+            }
+            Ok(answer)
+        })
     }
 }
 
@@ -188,8 +195,12 @@ fn request(upstream: &Upstream, uri: Uri, call: &Outgoing<'_>, body: Body) -> Re
     Ok(request)
 }
 
-/// The parts are put together as parts: no byte of a call's target can become one of the authority.
-fn uri(upstream: &Upstream, sent: &str) -> Result<Uri, Error> {
+/// Where a call goes, by its target as the caller sent it, less what is the server's. The parts are put together as
+/// parts: no byte of a target can become one of the authority.
+///
+/// # Errors
+/// [`Error::Malformed`].
+pub fn uri(upstream: &Upstream, sent: &str) -> Result<Uri, Error> {
     let (sent_path, query) = (target::path(sent), sent.find('?').map_or("", |at| &sent[at..]));
     let own = if upstream.strip_prefix { path::without(sent_path, upstream.prefix.pattern().len()) } else { sent_path };
     join(upstream, format!("{}{own}{query}", upstream.url.path))

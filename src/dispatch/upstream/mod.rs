@@ -14,7 +14,7 @@ use super::{Dispatch, Error, Replay, Response, headers};
 use crate::model::Headers;
 use crate::routing::Upstreams;
 pub use asker::Asker;
-pub use client::{Body, Client, Connectors, Outgoing, nothing, streamed};
+pub use client::{Body, Client, Connectors, Outgoing, nothing, streamed, uri};
 
 /// Performs captured calls at the upstream that each is for.
 pub struct AtUpstream {
@@ -44,8 +44,10 @@ impl Dispatch for AtUpstream {
             sent.append("bgrs-report-token", report.token.as_bytes());
         }
         let target = call.target();
-        let outgoing =
-            Outgoing { method: &call.method, target: &target, headers: &sent, length: call.body, upgrade: None };
+        // No body was stored, but some servers answer 411 where these methods come without a length.
+        let none = matches!(&*call.method, "POST" | "PUT" | "PATCH").then_some(0);
+        let length = call.body.or(none);
+        let outgoing = Outgoing { method: &call.method, target: &target, headers: &sent, length, upgrade: None };
         let body = body.map_or_else(nothing, streamed);
         let answer = self.client.send(upstream, &outgoing, body)?.await?;
         Ok(response(answer, call.method == "HEAD"))

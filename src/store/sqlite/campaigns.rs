@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Sqlite;
 use crate::model::time;
+use crate::priority::Pace;
 use crate::store::{
     By, Campaign, CampaignChange, Campaigns, Count, Error, Export, NewScan, OnRows, Result, Scan, ScanFilter,
 };
@@ -28,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Rows after which a statistic says how far it is.
 const ROWS: u64 = 100_000;
+
+/// Rows after which a statistic asks whether to rest.
+const PACE: u64 = 1000;
 
 #[async_trait]
 impl Campaigns for Sqlite {
@@ -213,10 +217,14 @@ fn export(
     let mut statement = snapshot.prepare(&format!("SELECT {SCAN} FROM scans WHERE {condition} ORDER BY id"))?;
     let mut rows = statement.query(&*values)?;
     let mut batch = Vec::with_capacity(BATCH);
+    let mut pace = Pace::new();
     while let Some(row) = rows.next()? {
         batch.push(read_scan(row)?);
-        if batch.len() == BATCH && !hand_out(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))) {
-            return Err(Error::Other("an export was given up: nobody took its rows".to_owned()));
+        if batch.len() == BATCH {
+            if !hand_out(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))) {
+                return Err(Error::Other("an export was given up: nobody took its rows".to_owned()));
+            }
+            std::thread::sleep(pace.rest());
         }
     }
     if !batch.is_empty() {
@@ -246,6 +254,7 @@ fn statistics(connection: &Connection, filter: &ScanFilter, by: By, on_rows: &On
     // Counted here and not by GROUP BY, which says nothing until it is at its end.
     let mut counts = Counts::default();
     let mut seen = 0;
+    let mut pace = Pace::new();
     while let Some(row) = rows.next()? {
         let key = row.get_ref(0)?.as_str_or_null().map_err(rusqlite::Error::from)?;
         let matched: i64 = row.get(1)?;
@@ -253,6 +262,9 @@ fn statistics(connection: &Connection, filter: &ScanFilter, by: By, on_rows: &On
         seen += 1;
         if seen % ROWS == 0 {
             on_rows(seen, total);
+        }
+        if seen % PACE == 0 {
+            std::thread::sleep(pace.rest());
         }
     }
     Ok(counts.in_order())

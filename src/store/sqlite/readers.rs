@@ -8,7 +8,11 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::connection;
+use super::writer::execute;
 use crate::store::{Error, Result};
+
+/// Looks that share a snapshot at most: the first one's answer does not wait long for the last one's.
+const TOGETHER: usize = 8;
 
 type Look = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -54,10 +58,25 @@ fn stopped() -> Error {
     Error::Other("the database's reader has stopped".to_owned())
 }
 
+/// Looks at once for those that wait already: each snapshot of its own would take and give back a lock on the file.
+fn together(connection: &Connection, look: Look, waiting: &Receiver<Look>) {
+    let mut others = waiting.try_iter().take(TOGETHER - 1).peekable();
+    if others.peek().is_none() {
+        return look(connection);
+    }
+    // Where it cannot begin, each look has a snapshot of its own.
+    let begun = execute(connection, "BEGIN");
+    look(connection);
+    others.for_each(|look| look(connection));
+    if let Err(error) = begun.and_then(|()| execute(connection, "COMMIT")) {
+        log::warn!("a snapshot was not shared: {error}");
+    }
+}
+
 fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, waiting: &Receiver<Look>) {
     while let Ok(look) = waiting.recv() {
         match pool.get() {
-            Ok(connection) => look(&connection),
+            Ok(connection) => together(&connection, look, waiting),
             // Dropping the look tells its caller; the next one tries again.
             Err(error) => log::error!("no connection to read the database: {error}"),
         }

@@ -1,6 +1,7 @@
 //! Background requests in SQLite.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -9,9 +10,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::Sqlite;
 use super::queue::{claim, finish, heartbeat, insert, requeue, rescue, retry};
 use super::rows::{REQUEST, add_detail, read_leftover, read_request, read_rid, read_state};
+use super::users::is_still;
 use crate::model::{Owner, Rid, State, time};
 use crate::store::{
-    Claim, Claimed, Detail, Ending, Lapsed, Leftover, NewRequest, Request, Rescued, Result, Store, Unended,
+    Claim, Claimed, Detail, Ending, Known, Lapsed, Leftover, NewRequest, Request, Rescued, Result, Store, Unended,
 };
 
 #[async_trait]
@@ -186,11 +188,11 @@ impl Store for Sqlite {
     }
 
     async fn get(&self, rid: Rid) -> Result<Option<Request>> {
-        self.read(move |connection| {
-            let sql = format!("SELECT {REQUEST} FROM bgrs WHERE rid = ?");
-            Ok(connection.prepare_cached(&sql)?.query_row([rid.to_string()], read_request).optional()?)
-        })
-        .await
+        self.read(move |connection| get(connection, rid)).await
+    }
+
+    async fn get_for(&self, rid: Rid, known: Arc<Known>) -> Result<Option<Request>> {
+        self.read(move |connection| if is_still(connection, &known)? { get(connection, rid) } else { Ok(None) }).await
     }
 
     async fn details(&self, rid: Rid, after: i64, limit: usize) -> Result<Option<Vec<Detail>>> {
@@ -276,6 +278,11 @@ impl Store for Sqlite {
         self.write(|_| Ok(())).await?;
         self.read(|connection| Ok(connection.query_row("SELECT 1 FROM bgrs_status LIMIT 1", [], |_| Ok(()))?)).await
     }
+}
+
+fn get(connection: &Connection, rid: Rid) -> Result<Option<Request>> {
+    let sql = format!("SELECT {REQUEST} FROM bgrs WHERE rid = ?");
+    Ok(connection.prepare_cached(&sql)?.query_row([rid.to_string()], read_request).optional()?)
 }
 
 fn details(connection: &Connection, rid: Rid, after: i64, limit: usize) -> Result<Option<Vec<Detail>>> {

@@ -18,6 +18,9 @@ const CALLS: usize = 1024;
 /// take all the machine has, they are accepted first and run later, and the queue is what bounds them.
 const CALLS_PER_WORK: usize = 32;
 
+/// Transactions after which one act of the background work rides along, however few calls came with them.
+const RIDES: usize = 2;
+
 /// How long callers who came together must have left the writer alone before the background work has a transaction of
 /// its own: they come again, and would wait behind its sync.
 const QUIET: Duration = Duration::from_millis(5);
@@ -108,11 +111,13 @@ struct Waiting {
     work: Receiver<Box<dyn Act>>,
     /// Until then the background work rides along with callers' acts, and has no transactions of its own.
     quiet_at: Instant,
+    /// Acts of calls, and transactions with them, since an act of the background work rode along.
+    passed: (usize, usize),
 }
 
 impl Waiting {
     fn new(calls: Receiver<Box<dyn Act>>, work: Receiver<Box<dyn Act>>) -> Self {
-        Self { calls, work, quiet_at: Instant::now() }
+        Self { calls, work, quiet_at: Instant::now(), passed: (0, 0) }
     }
 
     /// Waits for the next batch; `false` once there will be none.
@@ -131,11 +136,23 @@ impl Waiting {
         }
         take(&self.calls, batch, CALLS);
         let calls = batch.len();
-        take(&self.work, batch, (calls / CALLS_PER_WORK).max(1));
+        let rides = self.rides(calls);
+        take(&self.work, batch, rides);
         if calls > 1 {
             self.quiet_at = Instant::now() + QUIET;
         }
         !batch.is_empty()
+    }
+}
+
+impl Waiting {
+    /// How many acts of the background work ride along with so many of calls. A call that comes alone is not pressed.
+    fn rides(&mut self, calls: usize) -> usize {
+        let (passed, transactions) = (self.passed.0 + calls, self.passed.1 + 1);
+        let due = passed / CALLS_PER_WORK;
+        let rides = if calls <= 1 || transactions >= RIDES { due.max(1) } else { due };
+        self.passed = if rides > 0 { (passed % CALLS_PER_WORK, 0) } else { (passed, transactions) };
+        rides
     }
 }
 
@@ -202,7 +219,8 @@ fn run_apart(connection: &Connection, act: &mut dyn Act) -> Result<Result<()>> {
     Ok(outcome)
 }
 
-fn execute(connection: &Connection, sql: &str) -> Result<()> {
+/// Runs a statement without values.
+pub fn execute(connection: &Connection, sql: &str) -> Result<()> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
@@ -235,6 +253,13 @@ mod tests {
     }
 
     #[test]
+    fn one_act_of_the_background_work_rides_along_in_every_second_transaction_or_with_thirty_two_calls() {
+        let (mut waiting, _handles) = lanes(0, 0);
+        let rides: Vec<_> = [2, 2, 20, 20, 40, 100, 1, 2].into_iter().map(|calls| waiting.rides(calls)).collect();
+        assert_eq!(rides, [0, 1, 0, 1, 1, 3, 1, 0]);
+    }
+
+    #[test]
     fn everything_that_waits_is_done_also_once_the_handles_are_gone() {
         for (calls, work) in [(0, 0), (1, 0), (0, 1), (3, 200), (5000, 7)] {
             let ((mut waiting, handles), mut batch) = (lanes(calls, work), Vec::new());
@@ -249,7 +274,8 @@ mod tests {
 
     #[test]
     fn callers_come_first_and_a_little_of_the_background_work_rides_along() {
-        assert_eq!(first_batch(2, 3), 3);
+        assert_eq!(first_batch(1, 3), 2);
+        assert_eq!(first_batch(2, 3), 2);
         assert_eq!(first_batch(CALLS, 1000), CALLS + CALLS / CALLS_PER_WORK);
         assert_eq!(first_batch(0, 1000), WORK_ALONE + 1);
     }

@@ -63,6 +63,13 @@ impl DataDir {
         Self::new(&format!("[server]\n{listen}{server}\n{rest}\n"))
     }
 
+    /// What stands before the server's own routes, as the configuration says.
+    pub fn mount(&self) -> String {
+        let config = fs::read_to_string(self.config()).expect("a configuration");
+        let line = config.lines().find_map(|line| line.strip_prefix("mount = "));
+        line.map(|mount| mount.trim_matches('"').to_owned()).unwrap_or_default()
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -3,8 +3,10 @@
 pub mod check;
 pub mod data_dir;
 pub mod http;
+pub mod left_out;
 pub mod rows;
 pub mod server;
+pub mod upstream;
 
 use std::time::{Duration, Instant};
 

@@ -139,7 +139,7 @@ impl TestServer {
         });
         until("the server is ready", || {
             self.assert_alive();
-            let answer = self.call("GET", "/readyz").no_auth().try_send();
+            let answer = self.call("GET", &format!("{}/readyz", self.dir.mount())).no_auth().try_send();
             answer.is_ok_and(|answer| answer.status == 200)
         });
     }
