@@ -57,8 +57,8 @@ pub fn answering() {
     let used = used();
     LOOKED.set(Some((now, used)));
     let Some((at, before)) = looked else { return };
-    // Busy: more than half of the time since the last look.
-    if now - at < COUNTS && (used.saturating_sub(before)) * 2 > now - at {
+    // Not more than a quarter: a thread that gets no processor, since others work, uses little and is busy all the same.
+    if now - at < COUNTS && (used.saturating_sub(before)) * 4 > now - at {
         BUSY_UNTIL.store(millis(now + COUNTS), Ordering::Relaxed);
     }
 }
