@@ -86,7 +86,8 @@ impl Progress {
             return;
         }
         // Within 0 and 10,000: it fits.
-        let hundredths = (percent.clamp(0.0, 100.0) * 100.0) as i64;
+        // A little more: 0.29 is a little less than it says, and is 29 hundredths all the same.
+        let hundredths = (percent.clamp(0.0, 100.0) * 100.0 + 1e-6) as i64;
         let mut waiting = reports.lock();
         if waiting.progress.is_none_or(|known| known < hundredths) {
             waiting.progress = Some(hundredths);

@@ -81,15 +81,23 @@ impl Forward {
             return Err(Error::Missing);
         }
         let trace = self.trace(source, credentials);
+        // Whoever is known does not wait behind questions about others.
+        if let Some(owner) = self.remembered_as(&trace) {
+            return Ok(owner);
+        }
         let _lane = self.lanes[usize::from(trace[0]) % LANES].lock().await;
         if let Some(owner) = self.remembered_as(&trace) {
             return Ok(owner);
         }
         let login = login(source, credentials);
         let tries = login.as_ref().map(|login| self.throttle.tries(login, address));
-        if let Some(tries) = &tries {
-            let free = tries.lock().await.check(Instant::now());
-            free.map_err(|retry_after| Error::TooMany { retry_after })?;
+        // Held until the answer: guesses that come at once are counted one by one.
+        let mut wrong = match &tries {
+            Some(tries) => Some(tries.lock().await),
+            None => None,
+        };
+        if let Some(wrong) = &mut wrong {
+            wrong.check(Instant::now()).map_err(|retry_after| Error::TooMany { retry_after })?;
         }
         match self.ask.ask(source, credentials).await.map_err(Error::Unasked)? {
             Some(id) => {
@@ -98,8 +106,8 @@ impl Forward {
                 Ok(owner)
             }
             None => {
-                if let (Some(login), Some(tries)) = (&login, &tries) {
-                    tries.lock().await.count(Instant::now());
+                if let (Some(login), Some(tries), Some(wrong)) = (&login, &tries, &mut wrong) {
+                    wrong.count(Instant::now());
                     self.throttle.remember(login, address, tries);
                 }
                 Err(Error::Wrong)

@@ -94,11 +94,14 @@ pub fn of_call(headers: &HeaderMap) -> Headers {
 pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>) -> Headers {
     let named = named_by_connection(headers.fields());
     let mut kept = keep(headers.fields(), |name| {
+        // CGI and its like know no difference between `-` and `_`: X_Forwarded_For would be X-Forwarded-For there.
+        let read = &*name.replace('_', "-");
         // The server has answered `Expect: 100-continue` itself: the body is on its way.
-        !HOP_BY_HOP.contains(&name)
-            && !ORIGIN.contains(&name)
-            && name != "expect"
-            && !name.starts_with(OURS)
+        !HOP_BY_HOP.contains(&read)
+            && !ORIGIN.contains(&read)
+            && read != "expect"
+            && name != "host"
+            && !read.starts_with(OURS)
             && !named.iter().any(|n| n == name)
     });
     let all = |name: &str| {
@@ -109,6 +112,9 @@ pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>) -> Headers {
         |before: String, own: &str| if before.is_empty() { own.to_owned() } else { format!("{before}, {own}") };
     let believed = |name: &str| if origin.trusted { all(name) } else { String::new() };
     let or = |said: String, own: &str| if said.is_empty() { own.to_owned() } else { said };
+    if let Some(host) = origin.host {
+        kept.append("host", host.as_bytes());
+    }
     kept.append("via", listed(all("via"), VIA).as_bytes());
     kept.append("forwarded", listed(believed("forwarded"), &forwarded(origin)).as_bytes());
     if let Some(peer) = origin.peer {
@@ -270,6 +276,7 @@ mod tests {
         ]);
         let expected = [
             ("forwarded", "for=1.1.1.1, for=192.0.2.1;host=\"api:80\";proto=http"),
+            ("host", "api:80"),
             ("via", "1.1 bgrs-server"),
             ("x-forwarded-for", "1.1.1.1, 2.2.2.2, 192.0.2.1"),
             ("x-forwarded-host", "www.example"),

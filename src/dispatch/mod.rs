@@ -38,8 +38,6 @@ pub struct Replay {
 /// Where an upstream reports its progress to.
 #[derive(Clone)]
 pub struct Report {
-    /// The request.
-    pub rid: Rid,
     /// The URL to post to.
     pub url: String,
     /// What it has to show there.

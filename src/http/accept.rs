@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::http::{ConnectionType, Method, StatusCode, Uri, Version};
 use actix_web::{HttpMessage, HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -160,8 +160,9 @@ where
                 }
             };
             if shared.scheduler.is_closed() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
+            end_with_connection(&mut response);
             let line = line.with(response.response());
             Ok(response.map_body(move |head, body| {
                 BoxBody::new(log_line::Logged::new(body.boxed(), line, head.status.as_u16(), begun, under_way))
@@ -189,6 +190,7 @@ async fn accept(
     client: &Client,
     req: &mut ServiceRequest,
 ) -> Result<Option<HttpResponse>, Error> {
+    check_target(req)?;
     let place = place::of(req.match_info().as_str(), &shared.mount);
     if place == Place::Open {
         return Ok(None);
@@ -209,6 +211,34 @@ async fn accept(
             Ok(None)
         }
         Place::Api => call(shared, matched, client, req).await,
+    }
+}
+
+/// Refuses what the library lets through and HTTP forbids, or what is meant for a proxy of another kind (RFC 9112 section
+/// 3.2): a target that is no path, a `Host` that is none, CONNECT.
+fn check_target(req: &ServiceRequest) -> Result<(), Error> {
+    let is_path = req.uri().path_and_query().is_some_and(|target| target.as_str().starts_with('/'));
+    let is_host = |host: &str| {
+        host.is_empty() || !host.contains(['@', '/', '?', '#']) && host.parse::<http::uri::Authority>().is_ok()
+    };
+    let host = req.headers().get(header::HOST);
+    if is_path && *req.method() != Method::CONNECT && host.is_none_or(|host| host.to_str().is_ok_and(is_host)) {
+        return Ok(());
+    }
+    Err(Error::bad_request("The call has no path, or its Host is none; send a path, and the name of this server.")
+        .with(header::CONNECTION, HeaderValue::from_static("close")))
+}
+
+/// An answer without a length goes in chunks, where the caller reads them; where the library would not send any (HTTP/1.0,
+/// an upgrade that was refused) it ends with the connection (RFC 9112 section 6.3).
+fn end_with_connection(response: &mut ServiceResponse<BoxBody>) {
+    let request = response.request();
+    let odd = request.version() < Version::HTTP_11 || request.headers().contains_key(header::UPGRADE);
+    let is_sized = response.response().body().size() != BodySize::Stream;
+    if odd && !is_sized && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let head = response.response_mut().head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
     }
 }
 

@@ -95,8 +95,13 @@ impl ResponseError for Error {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
-        for header in &self.headers {
-            response.append_header(header.clone());
+        for (name, value) in &self.headers {
+            if *name == header::CONNECTION {
+                // The library does not look at the field.
+                response.force_close();
+            } else {
+                response.append_header((name.clone(), value.clone()));
+            }
         }
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         response.json(Body { error: self.status.canonical_reason().unwrap_or("Error"), description: &self.description })

@@ -68,8 +68,9 @@ pub fn send(
     };
     let target = target::strip(name);
     let method = req.method().as_str();
-    let outgoing =
-        Outgoing { method, target: &target, headers: &headers, length, upgrade: protocol.map(HeaderValue::as_bytes) };
+    let chunked = uploaded.is_some() && length.is_none();
+    let upgrade = protocol.map(HeaderValue::as_bytes);
+    let outgoing = Outgoing { method, target: &target, headers: &headers, length, chunked, upgrade };
     let answer = client.send(upstream, &outgoing, body).map_err(|error| no_answer(&error))?;
     Ok(Sent { answer: Box::pin(answer), uploaded, upgrade: protocol.is_some(), headers, stalled })
 }

@@ -11,8 +11,11 @@ use crate::routing::Proxy;
 /// What an upstream is told.
 pub fn of<'a>(req: &'a ServiceRequest, trusted: &[Proxy]) -> Origin<'a> {
     let peer = peer(req);
-    let host = req.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    Origin { peer, host: host.or(req.uri().host()), trusted: is_trusted(peer, trusted) }
+    // What an absolute target names goes before the field (RFC 9112 section 3.2.2).
+    let named = req.uri().authority().map(|authority| authority.as_str());
+    let named = named.map(|authority| authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+    let field = || req.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    Origin { peer, host: named.or_else(field), trusted: is_trusted(peer, trusted) }
 }
 
 /// Whose address it is that calls: the last one in `X-Forwarded-For` that no trusted proxy has.

@@ -56,7 +56,7 @@ fn broken(error: &actix_web::Error) -> Error {
 fn hundredths(percent: f64) -> Result<i64, Error> {
     if (0.0..=100.0).contains(&percent) {
         // Within 0 and 10,000: it fits.
-        return Ok((percent * 100.0) as i64);
+        return Ok((percent * 100.0 + 1e-6) as i64);
     }
     Err(Error::bad_request("progress is a percentage, 0 to 100."))
 }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use actix_web::HttpMessage;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::{HttpMessage, ResponseError};
 
 use super::{Error, Shared, origin};
 use crate::auth::{self, forward};
@@ -58,15 +58,20 @@ pub async fn anybody(shared: &Shared, req: &ServiceRequest) -> Result<Who, Error
         Ok(who) => return Ok(who),
         Err(error) => error,
     };
+    let mut unasked = None;
     for upstream in shared.upstreams.iter() {
         let Auth::Forward { ttl, .. } = &upstream.auth else { continue };
         match ask(shared, req, upstream, *ttl).await {
             Ok(who) => return Ok(known(req, who)),
-            Err(auth::Error::Unasked(why)) => log::warn!("{}: {why}", upstream.prefix),
+            Err(auth::Error::Unasked(why)) => unasked = Some(why),
             Err(_) => {}
         }
     }
-    Err(local)
+    // Who might be known is not told that they are not.
+    match unasked {
+        Some(why) if local.status_code() == StatusCode::UNAUTHORIZED => Err(refused(auth::Error::Unasked(why))),
+        _ => Err(local),
+    }
 }
 
 async fn ask(shared: &Shared, req: &ServiceRequest, upstream: &Upstream, ttl: Duration) -> Result<Who, auth::Error> {

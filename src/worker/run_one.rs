@@ -204,8 +204,11 @@ impl Runner {
         }
         let body = match call.body {
             Some(_) => {
-                let body = self.media.read_body(rid).await.map_err(|error| unreadable(&error))?;
-                Some(body.map_err(std::io::Error::other).boxed())
+                let mut body = self.media.read_body(rid).await.map_err(|error| unreadable(&error))?;
+                // Before the call: one that cannot be decrypted is not the API's failure.
+                let first = body.next().await.transpose().map_err(|error| unreadable(&error))?;
+                let pieces = futures_util::stream::iter(first.map(Ok)).chain(body);
+                Some(pieces.map_err(std::io::Error::other).boxed())
             }
             None => None,
         };
@@ -213,8 +216,8 @@ impl Runner {
         let tries = u32::try_from(tries).unwrap_or(u32::MAX).saturating_add(1);
         let again = call.upstream.is_some() && tries < retry.attempts && is_idempotent(&call.method, &call.headers);
         let again = again.then(|| retry.rest_after(tries));
-        let report = self.reports.as_ref().filter(|_| call.upstream.is_some());
-        let report = report.map(|base| Report { rid, url: format!("{base}/{rid}/report"), token: self.key.token(rid) });
+        let url = self.reports.as_ref().map(|base| format!("{base}/{rid}/report"));
+        let report = url.map(|url| Report { url, token: self.key.token(rid) });
         let replay = Replay { rid, call, caller, progress: progress.clone(), in_turn: false, report, body };
         let answer = self.dispatch.dispatch(replay).await;
         self.take(rid, answer, progress, Tries { done: tries, again, retry }).await

@@ -40,7 +40,8 @@ impl Asker {
         };
         let mut headers = credentials.clone();
         headers.append("accept", b"application/json");
-        let call = Outgoing { method: "GET", target: check, headers: &headers, length: None, upgrade: None };
+        let call =
+            Outgoing { method: "GET", target: check, headers: &headers, length: None, chunked: false, upgrade: None };
         let answer = self.client.send_bare(upstream, &call, nothing()).map_err(|error| error.to_string())?;
         let asked = async {
             let answer = answer.await.map_err(|error| error.to_string())?;

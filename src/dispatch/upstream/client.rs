@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -58,6 +58,8 @@ pub struct Outgoing<'a> {
     pub headers: &'a Headers,
     /// The body's length, where it is known.
     pub length: Option<u64>,
+    /// Whether the body goes in chunks. It has to be said: hyper takes a GET of unknown length for one without a body.
+    pub chunked: bool,
     /// Asks for another protocol.
     pub upgrade: Option<&'a [u8]>,
 }
@@ -131,6 +133,9 @@ impl Client {
             let answer = answer.await.map_err(|error| failed(&error))?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
                 return Err(Error::Unanswered("it changes the protocol unasked".to_owned()));
+            }
+            if !is_framed_once(answer.headers()) {
+                return Err(Error::Unanswered("its answer is framed in more than one way".to_owned()));
             }
             Ok(answer)
         })
@@ -230,11 +235,25 @@ fn headers(upstream: &Upstream, call: &Outgoing<'_>) -> Result<HeaderMap, Error>
     if let Some(length) = call.length {
         map.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
+    if call.chunked {
+        map.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     if let Some(protocol) = call.upgrade {
         map.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
         map.insert(http::header::UPGRADE, HeaderValue::from_bytes(protocol).map_err(|error| malformed(&error))?);
     }
     Ok(map)
+}
+
+/// Whether the end of an answer's body is told in one way, and one that is known here (RFC 9112 section 6.3): what else
+/// there is, somebody on the way may read differently.
+fn is_framed_once(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(CONTENT_LENGTH),
+        _ => false,
+    }
 }
 
 /// No body.

@@ -33,13 +33,13 @@ impl AtUpstream {
 #[async_trait]
 impl Dispatch for AtUpstream {
     async fn dispatch(&self, replay: Replay) -> Result<Response, Error> {
-        let Replay { call, body, report, .. } = replay;
+        let Replay { rid, call, body, report, .. } = replay;
         let prefix = call.upstream.as_deref().unwrap_or_default();
         let found = self.upstreams.iter().find(|upstream| upstream.prefix.to_string() == prefix);
         let upstream = found.ok_or_else(|| Error::Gone(prefix.to_owned()))?;
         let mut sent = call.headers.clone();
+        sent.append("bgrs-request", rid.to_string().as_bytes());
         if let Some(report) = report {
-            sent.append("bgrs-request", report.rid.to_string().as_bytes());
             sent.append("bgrs-report", report.url.as_bytes());
             sent.append("bgrs-report-token", report.token.as_bytes());
         }
@@ -47,7 +47,8 @@ impl Dispatch for AtUpstream {
         // No body was stored, but some servers answer 411 where these methods come without a length.
         let none = matches!(&*call.method, "POST" | "PUT" | "PATCH").then_some(0);
         let length = call.body.or(none);
-        let outgoing = Outgoing { method: &call.method, target: &target, headers: &sent, length, upgrade: None };
+        let outgoing =
+            Outgoing { method: &call.method, target: &target, headers: &sent, length, chunked: false, upgrade: None };
         let body = body.map_or_else(nothing, streamed);
         let answer = self.client.send(upstream, &outgoing, body)?.await?;
         Ok(response(answer, call.method == "HEAD"))

@@ -1,10 +1,15 @@
 //! The server in front of an API that is not its own.
 
 mod background;
+mod forward;
+mod malicious;
 mod pass_through;
 mod policies;
+mod reports;
 mod rescue;
 mod retries;
+mod secrets;
+mod smuggling;
 
 use crate::common::TestServer;
 use crate::common::upstream::Upstream;
