@@ -1,9 +1,11 @@
 //! Measures a running `bgrs-server`, side by side with a minimal reference: see `benches/README.md`.
 //!
-//! The server, the reference and the raw responder are processes of their own; this one holds the load client.
+//! The server, the reference, the raw responder and the gateway's upstream are processes of their own; this one holds
+//! the load client.
 
 mod bench;
 mod fixture;
+mod gateway;
 mod home;
 mod http;
 mod load;
@@ -15,6 +17,7 @@ mod report;
 mod responder;
 mod start;
 mod submit;
+mod upstream;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +69,8 @@ enum Command {
     Work,
     /// Time from exec to ready, with 1,000,000 finished and 10,000 queued requests
     Start,
+    /// The gateway: pass-through against nginx, memory, background requests to an upstream
+    Gateway,
     /// All of these
     All,
     /// The reference, on this port and database
@@ -74,6 +79,9 @@ enum Command {
     /// The raw responder, on this port
     #[command(hide = true)]
     Responder { port: u16 },
+    /// The gateway's upstream, on this port
+    #[command(hide = true)]
+    Upstream { port: u16 },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -81,6 +89,7 @@ fn main() -> anyhow::Result<()> {
     let command = match arguments.command {
         Some(Command::Reference { port, database }) => return reference::serve(port, &database),
         Some(Command::Responder { port }) => return responder::serve(port),
+        Some(Command::Upstream { port }) => return upstream::serve(port),
         command => command.unwrap_or(Command::All),
     };
     // Without `--bench` it is a test run that builds and tries every target: not the time to measure.
@@ -92,7 +101,7 @@ fn main() -> anyhow::Result<()> {
     dir.disable_cleanup(arguments.keep);
     let bench = Bench { scale, log: arguments.log, dir: dir.path() };
     let mut report = Report::new(dir.path(), !smoke && arguments.rounds >= 5)?;
-    let outcome = measure(&command, &bench, &mut report);
+    let outcome = measure(&command, &bench, smoke, &mut report);
     if outcome.is_err() {
         print_logs(dir.path());
     }
@@ -111,7 +120,7 @@ fn print_logs(dir: &Path) {
     }
 }
 
-fn measure(command: &Command, bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+fn measure(command: &Command, bench: &Bench<'_>, smoke: bool, report: &mut Report) -> anyhow::Result<()> {
     let all = matches!(command, Command::All);
     if all || matches!(command, Command::Submit) {
         submit::measure(bench, report)?;
@@ -127,6 +136,9 @@ fn measure(command: &Command, bench: &Bench<'_>, report: &mut Report) -> anyhow:
     }
     if all || matches!(command, Command::Start) {
         start::measure(bench, report)?;
+    }
+    if all || matches!(command, Command::Gateway) {
+        gateway::measure(bench, smoke, report)?;
     }
     Ok(())
 }
