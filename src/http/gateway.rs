@@ -82,14 +82,27 @@ pub async fn pass(
     limit: Duration,
     begun: Instant,
 ) -> Result<HttpResponse, Error> {
-    match tokio::time::timeout(limit.saturating_sub(begun.elapsed()), sent.answer).await {
-        Ok(Ok(answer)) if sent.upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+    let Sent { answer, upgrade, stalled, .. } = sent;
+    match tokio::time::timeout(limit.saturating_sub(begun.elapsed()), answer).await {
+        Ok(Ok(answer)) if upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
             switch(req, answer).await
         }
-        Ok(Ok(answer)) => Ok(pass_back(req.method(), answer, limit)),
-        Ok(Err(_)) if sent.stalled.load(Ordering::Relaxed) => Err(Error::too_slow()),
-        Ok(Err(error)) => Err(no_answer(&error)),
+        Ok(answer) => answered(req, answer, &stalled, limit),
         Err(_) => Err(timed_out(limit)),
+    }
+}
+
+/// Passes back what became of a call.
+pub fn answered(
+    req: &ServiceRequest,
+    answer: Result<http::Response<Incoming>, dispatch::Error>,
+    stalled: &AtomicBool,
+    limit: Duration,
+) -> Result<HttpResponse, Error> {
+    match answer {
+        Ok(answer) => Ok(pass_back(req.method(), answer, limit)),
+        Err(_) if stalled.load(Ordering::Relaxed) => Err(Error::too_slow()),
+        Err(error) => Err(no_answer(&error)),
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use actix_web::dev::ServiceRequest;
 use actix_web::{HttpResponse, ResponseError};
 use futures_util::FutureExt;
-use futures_util::future::{self, Either};
 
 use super::gateway::{self, Sent};
 use super::submit::{self, Terms};
@@ -52,16 +51,19 @@ pub async fn pass(
             let _ = uploaded.await;
         }
     };
-    match future::select(sent.answer.as_mut(), Box::pin(late)).await {
-        Either::Left((answer, late)) => {
-            drop(late);
-            sent.answer = Box::pin(future::ready(answer));
-        }
-        Either::Right(((), _)) => match adopt(shared, req, sent, &slow, begun, has_body).await {
-            Ok(accepted) => return Ok(accepted),
-            // It stays what it was: a slow call in the foreground.
-            Err(given_back) => sent = given_back,
-        },
+    // Not boxed and with no second timer: a call that is fast is to pay nothing.
+    let answer = tokio::select! {
+        biased;
+        answer = sent.answer.as_mut() => Some(answer),
+        () = late => None,
+    };
+    if let Some(answer) = answer {
+        return gateway::answered(req, answer, &sent.stalled, slow.terms.limit);
+    }
+    match adopt(shared, req, sent, &slow, begun, has_body).await {
+        Ok(accepted) => return Ok(accepted),
+        // It stays what it was: a slow call in the foreground.
+        Err(given_back) => sent = given_back,
     }
     gateway::pass(req, sent, slow.terms.limit, begun).await
 }
