@@ -3,6 +3,7 @@
 mod campaigns;
 mod connection;
 mod long;
+mod post;
 mod queue;
 mod readers;
 mod requests;

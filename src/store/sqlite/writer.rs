@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::post::{self, Post};
 use crate::store::{Error, Result};
 
 /// Acts of calls in one transaction at most. More only delays the first one's answer.
@@ -46,17 +47,20 @@ pub struct Writer {
 }
 
 /// One act of the writer: run inside the transaction (again, if that is undone), answered after it.
-trait Act: Send {
+pub trait Act: Send {
     /// Runs it.
     fn run(&mut self, connection: &Connection) -> Result<()>;
     /// Tells the caller: what the act returned, or why it is not durable.
     fn answer(self: Box<Self>, committed: Result<()>);
+    /// Where it is answered; `None`: wherever it was run.
+    fn post(&self) -> Option<&Post>;
 }
 
 struct Pending<T, F> {
     act: F,
     returned: Option<T>,
     reply: oneshot::Sender<Result<T>>,
+    post: Post,
 }
 
 impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send> Act for Pending<T, F> {
@@ -69,6 +73,10 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send> Act for Pending<T, F> {
         let Self { returned, reply, .. } = *self;
         // A caller that has gone away needs no answer.
         let _ = reply.send(committed.and_then(|()| returned.ok_or_else(stopped)));
+    }
+
+    fn post(&self) -> Option<&Post> {
+        Some(&self.post)
     }
 }
 
@@ -91,7 +99,7 @@ impl Writer {
         act: impl FnMut(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let act = Box::new(Pending { act, returned: None, reply });
+        let act = Box::new(Pending { act, returned: None, reply, post: Post::here() });
         let lane = match lane {
             Lane::Call => &self.calls,
             Lane::Work => &self.work,
@@ -176,7 +184,7 @@ fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>) {
     });
     // Where it could not even begin, another program holds the database: it has been waited for long enough.
     if together.is_ok() || !begun {
-        return batch.drain(..).for_each(|act| act.answer(together.clone()));
+        return post::deliver(batch.drain(..).map(|act| (act, together.clone())));
     }
     let mut outcomes = Vec::with_capacity(batch.len());
     let committed = transaction(connection, || {
@@ -185,10 +193,10 @@ fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>) {
         }
         Ok(())
     });
-    for (at, act) in batch.drain(..).enumerate() {
+    post::deliver(batch.drain(..).enumerate().map(|(at, act)| {
         let own = outcomes.get(at).cloned().unwrap_or(Ok(()));
-        act.answer(own.and(committed.clone()));
-    }
+        (act, own.and(committed.clone()))
+    }));
 }
 
 /// All or nothing.
@@ -237,6 +245,10 @@ mod tests {
         }
 
         fn answer(self: Box<Self>, _: Result<()>) {}
+
+        fn post(&self) -> Option<&Post> {
+            None
+        }
     }
 
     fn lanes(calls: usize, work: usize) -> (Waiting, impl Sized) {
