@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::common::server::PASSWORD;
-use crate::common::{Call, Response, TestServer, assert_submitted, until};
+use crate::common::{Call, DataDir, Response, TestServer, assert_submitted, error_of, until};
 use crate::fastcgi::FastCgi;
 use crate::peer::{HELLO, Peer, command, files, find, free_port, large};
 
@@ -25,7 +25,7 @@ http {
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
     server {
-        listen 127.0.0.1:$PORT;
+        listen 127.0.0.1:$PORT$SSL;
         $SERVER
     }
 }
@@ -55,7 +55,8 @@ const CDN: &str = "
 
 fn nginx(program: &Path, dir: TempDir, server: &str) -> Peer {
     let port = free_port();
-    let text = CONFIGURATION.replace("$PORT", &port.to_string()).replace("$SERVER", server);
+    let ssl = if server.contains("ssl_certificate") { " ssl" } else { "" };
+    let text = CONFIGURATION.replace("$PORT", &port.to_string()).replace("$SSL", ssl).replace("$SERVER", server);
     std::fs::write(dir.path().join("nginx.conf"), text).expect("a configuration");
     let mut command = command(program);
     command.arg("-p").arg(dir.path()).args(["-c", "nginx.conf", "-e", "stderr"]);
@@ -108,6 +109,46 @@ impl Chain {
             assert_eq!(params["HTTP_X_FORWARDED_PROTO"], "https");
         }
     }
+}
+
+/// An authority, and a certificate of 127.0.0.1 that it signed.
+const CERTIFICATES: &str = "
+set -e
+key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+openssl req -x509 $key -keyout ca.key -out ca.pem -days 2 -subj /CN=authority
+openssl req -x509 $key -keyout other.key -out other.pem -days 2 -subj /CN=other
+openssl req $key -keyout key.pem -out request.pem -subj /CN=upstream
+echo subjectAltName=IP:127.0.0.1 >names
+openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out certificate.pem";
+
+#[test]
+fn an_https_upstream_is_called_only_where_its_certificate_is_trusted() {
+    let Some(program) = find("nginx as an upstream", &["nginx"]) else { return };
+    let Some(_) = find("an upstream with TLS", &["openssl"]) else { return };
+    let dir = files();
+    let made = command(Path::new("sh")).current_dir(dir.path()).args(["-c", CERTIFICATES]).output().expect("sh runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let nginx = nginx(&program, dir, "root .; ssl_certificate certificate.pem; ssl_certificate_key key.pem;");
+    let table = |more: &str| {
+        let addr = nginx.addr();
+        format!(
+            "[[upstream]]\nprefix = \"/up\"\nurl = \"https://{addr}\"\n{more}\n[[route]]\npath = \"/up\"\nretry = {{ attempts = 1 }}\n"
+        )
+    };
+    let ca = |name: &str| format!("ca = \"{}\"", nginx.path().join(name).display());
+    let server = TestServer::options().config(&table(&ca("ca.pem"))).start();
+    assert_eq!(server.get("/up/hello.txt").expect(200).text(), HELLO);
+    let rid = server.finished_get("/up/hello.txt");
+    assert_eq!(server.get(&format!("/bgrs/{rid}/result")).expect(200).text(), HELLO);
+    for untrusted in [ca("other.pem"), String::new()] {
+        let server = TestServer::options().config(&table(&untrusted)).start();
+        error_of(&server.get("/up/hello.txt"), 502);
+        let rid = server.submit("GET", "/up/hello.txt");
+        assert_eq!(server.ended(&rid)["status_name"], "failed", "{untrusted}");
+    }
+    let without = DataDir::with("", &table("ca = \"missing.pem\"")).run(&["check"], "");
+    assert_eq!(without.code, Some(2));
+    assert!(without.stderr.contains("ca: ") && without.stderr.contains("missing.pem"), "{}", without.stderr);
 }
 
 #[test]
