@@ -118,7 +118,8 @@ impl Builder {
     /// What is wrong with database, media folder or key file; nothing of theirs was changed then.
     pub async fn start(self) -> Result<Bgrs, Error> {
         let Self { config, api, versions, precheck, clock, address } = self;
-        let (api, versions) = if config.server.hosted_api { (api, versions) } else { (no_api(), [].as_slice()) };
+        let hosts = config.server.hosted_api;
+        let api = if hosts { api } else { no_api() };
         let Opened { store, media, lock, key, connectors } = open(&config).await?;
         let asker = Asker::new(config.upstreams.clone(), &connectors);
         let forward = Forward::new(Arc::new(asker)).map_err(|error| Error::new("auth", error))?;
@@ -194,6 +195,7 @@ impl Builder {
             watchers,
             bounds,
             versions,
+            hosts,
             precheck,
             upstreams: config.upstreams,
             connectors,

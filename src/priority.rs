@@ -22,7 +22,7 @@ const STRETCH: Duration = Duration::from_millis(2);
 const LONGEST_STRETCH: Duration = Duration::from_millis(10);
 
 /// How many times as long as it has worked long work rests while callers keep the server busy.
-const REST: u32 = 3;
+const REST: u32 = 5;
 
 /// Milliseconds since [`START`] until which the threads that answer callers count as busy.
 static BUSY_UNTIL: AtomicU64 = AtomicU64::new(0);
@@ -73,7 +73,7 @@ fn millis(moment: Instant) -> u64 {
     u64::try_from(moment.saturating_duration_since(*START).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The pace of long work: it goes as fast as it can, and a quarter of the time while callers keep the server busy. A
+/// The pace of long work: it goes as fast as it can, and a sixth of the time while callers keep the server busy. A
 /// lower priority is not enough: what the work leaves to other threads (commits, say) has theirs.
 pub struct Pace {
     since: Instant,

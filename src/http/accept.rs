@@ -196,7 +196,8 @@ async fn accept(
     if place == Place::Open {
         return Ok(None);
     }
-    if shared.scheduler.is_closed() {
+    // What is running may still say how far it is.
+    if shared.scheduler.is_closed() && place != Place::Report {
         return Err(shutting_down());
     }
     match place {
@@ -282,7 +283,7 @@ async fn call(
     let (asked, terms) = (asked?, terms?);
     let in_background = matches!(asked, Asked::Background | Asked::Auto);
     if in_background && upstream.is_none() && !is_hosted {
-        return Err(place::not_found(req.match_info().as_str(), shared.versions));
+        return Err(shared.not_found(req.match_info().as_str()));
     }
     let bounded = in_background || upstream.is_none();
     if bounded {
@@ -440,5 +441,5 @@ pub fn shutting_down() -> Error {
 
 /// The answer to a path that no route matches.
 pub async fn nowhere(req: actix_web::HttpRequest, shared: actix_web::web::Data<Shared>) -> HttpResponse {
-    place::not_found(req.match_info().as_str(), shared.versions).error_response()
+    shared.not_found(req.match_info().as_str()).error_response()
 }

@@ -78,6 +78,8 @@ pub struct Shared {
     pub bounds: Bounds,
     /// The versions of the API, the newest last.
     pub versions: &'static [&'static str],
+    /// Whether the API that has them is there; the server's own routes are under its versions in any case.
+    pub hosts: bool,
     /// The API's own refusal of a call, before anything is stored.
     pub precheck: Precheck,
     /// The APIs behind the server.
@@ -102,6 +104,13 @@ pub struct Shared {
     pub adopt: Adopt,
     /// Calls under way, for a graceful end.
     pub under_way: accept::UnderWay,
+}
+
+impl Shared {
+    /// The answer to a path that leads nowhere.
+    fn not_found(&self, path: &str) -> Error {
+        place::not_found(path, if self.hosts { self.versions } else { &[] })
+    }
 }
 
 /// Looks at method and target of an API call and may refuse it, in the foreground and before it is stored.

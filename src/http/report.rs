@@ -26,11 +26,11 @@ pub async fn post(req: HttpRequest, body: web::Payload, shared: web::Data<Shared
     let rid = rid.ok_or_else(unauthorized)?;
     let body = body.to_bytes_limited(MOST).await.map_err(|_| too_long())?.map_err(|error| broken(&error))?;
     // Whatever its Content-Type: curl and PHP call it a form where nobody says otherwise.
-    let report: Report = serde_json::from_slice(&body).map_err(|error| {
-        Error::bad_request(format!(
-            "The report cannot be read: {error}. Send {{\"progress\": 42.5, \"details\": \"what was done\"}}."
-        ))
-    })?;
+    let report: Report = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
+    // An array of the two would be read as well.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(unreadable(&"it is no object"));
+    }
     let progress = report.progress.map(hundredths).transpose()?;
     let details = report.details.filter(|details| !details.is_empty());
     match shared.store.annotate(rid, shared.clock.now(), progress, details).await? {
@@ -40,6 +40,12 @@ pub async fn post(req: HttpRequest, body: web::Payload, shared: web::Data<Shared
         }
         None => Err(wait::unknown()),
     }
+}
+
+fn unreadable(why: &dyn std::fmt::Display) -> Error {
+    Error::bad_request(format!(
+        "The report cannot be read: {why}. Send {{\"progress\": 42.5, \"details\": \"what was done\"}}."
+    ))
 }
 
 fn too_long() -> Error {

@@ -1,5 +1,12 @@
 //! The sample data: something to try long calls on.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::json;
+
+use crate::common::http::{basic, read_to_end};
+use crate::common::server::PASSWORD;
 use crate::common::{DataDir, TestServer};
 
 fn dump(dir: &DataDir) -> Vec<String> {
@@ -42,6 +49,42 @@ fn sample_data_is_counted_and_exported_in_the_background() {
     assert_eq!(csv.lines().count(), 20_001);
     let statistic = server.get("/v2.5/campaigns/1/statistics?by=country").expect(200).json();
     assert!(statistic.as_array().expect("lines").len() > 5, "{statistic}");
+}
+
+#[test]
+fn an_export_has_what_there_was_when_it_began_however_long_it_takes() {
+    let server = TestServer::start();
+    server.run(&["sample", "--scans", "200000"], "").expect(0);
+    let mut slow = TcpStream::connect(server.addr()).unwrap();
+    let auth = basic("admin", PASSWORD);
+    let call = format!(
+        "GET /v2.5/scans/export?t=csv HTTP/1.1\r\nHost: a\r\nAuthorization: {auth}\r\nConnection: close\r\n\r\n"
+    );
+    slow.write_all(call.as_bytes()).unwrap();
+    // It has begun, and cannot be at its end: some 12 MiB do not fit between the two.
+    let mut received = vec![0; 1000];
+    let read = slow.read(&mut received).unwrap();
+    received.truncate(read);
+    let made = server.post("/v2.5/scans", &json!({"campaign_id": 1, "country": "XX"})).expect(200).json();
+    assert_eq!(made["id"], 200_001);
+    server.delete("/v2.5/campaigns/2").expect(204);
+    received.extend(read_to_end(&mut slow).unwrap());
+    let text = String::from_utf8_lossy(&received);
+    assert!(text.ends_with("0\r\n\r\n"), "the export has come to its end");
+    assert!(text.contains("\n200000,") && !text.contains("\n200001,"));
+    let afterwards = server.get("/v2.5/scans/export?campaign_id=1").expect(200).json();
+    assert_eq!(afterwards.as_array().unwrap().last().unwrap()["id"], 200_001);
+}
+
+#[test]
+fn a_statistic_leaves_a_detail_with_each_million_rows() {
+    let server = TestServer::start();
+    server.run(&["sample", "--scans", "1000100", "--campaigns", "1"], "").expect(0);
+    let rid = server.finished_get("/v2.5/campaigns/1/statistics?by=device");
+    let details = server.details(&rid);
+    let texts: Vec<_> = details.iter().map(|detail| detail["details"].as_str().unwrap()).collect();
+    assert!(texts.contains(&"1000000 of 1000100 scans counted"), "{texts:?}");
+    assert_eq!(texts.last(), Some(&"done"));
 }
 
 #[test]

@@ -17,10 +17,10 @@ const CALLS: usize = 1024;
 
 /// How many acts of calls there are for each act of the background work that rides along with them: while submissions
 /// take all the machine has, they are accepted first and run later, and the queue is what bounds them.
-const CALLS_PER_WORK: usize = 32;
+const CALLS_PER_WORK: usize = 128;
 
 /// Transactions after which one act of the background work rides along, however few calls came with them.
-const RIDES: usize = 2;
+const RIDES: usize = 8;
 
 /// How long callers who came together must have left the writer alone before the background work has a transaction of
 /// its own: they come again, and would wait behind its sync.
@@ -265,10 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn one_act_of_the_background_work_rides_along_in_every_second_transaction_or_with_thirty_two_calls() {
+    fn an_act_of_the_background_work_rides_along_with_so_many_calls_or_after_so_many_transactions() {
         let (mut waiting, _handles) = lanes(0, 0);
-        let rides: Vec<_> = [2, 2, 20, 20, 40, 100, 1, 2].into_iter().map(|calls| waiting.rides(calls)).collect();
-        assert_eq!(rides, [0, 1, 0, 1, 1, 3, 1, 0]);
+        let most = CALLS_PER_WORK;
+        let rides: Vec<_> = [most - 1, 2, 3 * most, 1].into_iter().map(|calls| waiting.rides(calls)).collect();
+        assert_eq!(rides, [0, 1, 3, 1]);
+        let rides: Vec<_> = (0..2 * RIDES).map(|_| waiting.rides(2)).collect();
+        assert_eq!(rides.iter().sum::<usize>(), 2);
+        assert_eq!((rides[RIDES - 1], rides[2 * RIDES - 1]), (1, 1));
     }
 
     #[test]

@@ -433,6 +433,7 @@ fn the_servers_own_routes_can_be_moved_out_of_an_upstreams_way() {
     until("the result", || server.get(&format!("{location}/result?wait=10")).status == 200);
     assert_eq!(server.get(&format!("{location}/result")).text(), "/media/x");
     let info = server.get(&location).expect(200).json();
+    assert_eq!(server.get(&format!("/background/v2.5/bgrs/{rid}")).expect(200).json(), info);
     let file = info[0]["result"].as_str().unwrap().to_owned();
     assert_eq!(server.get(&format!("/background/{file}")).expect(200).text(), "/media/x");
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 
 use super::in_front_of;
-use crate::common::server::PASSWORD;
+use crate::common::server::{PASSWORD, send_signal};
 use crate::common::upstream::{Upstream, ok};
 use crate::common::{Call, TestServer, assert_submitted, error_of, until};
 
@@ -122,6 +122,7 @@ fn a_report_that_is_none_is_refused_and_nothing_of_it_is_kept() {
         "{\"progress\": 42, \"progress\": 43}",
         "{\"progress\": 42",
         "progress=42",
+        "[42, \"x\"]",
         "42",
         "null",
         "",
@@ -142,6 +143,21 @@ fn a_report_that_is_none_is_refused_and_nothing_of_it_is_kept() {
     error_of(&report(url, token, "{\"progress\": 42, \"details\": \"too late\"}").send(), 409);
     assert_eq!(server.info(&rid), ended);
     assert_eq!(details(&server, &rid), ["done"]);
+}
+
+#[test]
+fn while_the_server_shuts_down_what_is_running_may_still_report() {
+    let (gate, upstream) = holding();
+    let server = in_front_of(&upstream);
+    let rid = server.submit("POST", "/up");
+    let seen = upstream.wait_for(1).remove(0);
+    let [_, url, token] = OURS.map(|name| seen.header(name).unwrap());
+    send_signal(server.pid(), "TERM");
+    until("the server takes nothing new", || server.get(&format!("/bgrs/{rid}")).status == 503);
+    report(url, token, "{\"details\": \"nearly there\"}").send().expect(204);
+    let said = server.db().query_row("SELECT details FROM bgrs_details", [], |row| row.get::<_, String>(0));
+    assert_eq!(said.unwrap(), "nearly there");
+    drop(gate);
 }
 
 #[test]
