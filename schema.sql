@@ -74,12 +74,16 @@ CREATE TABLE bgrs (
     method       TEXT NOT NULL,
     name         TEXT NOT NULL,                 -- path and query as sent
     headers      TEXT NOT NULL,                 -- JSON: [["name", "value"], …]
-    body         INTEGER,                       -- its length in bytes, in media/bgrs.<rid>.body until the request ends
+    body         INTEGER,                       -- its length in bytes, in media/bgrs.<rid>.body as long as the row
+    confidential INTEGER NOT NULL DEFAULT 0 CHECK (confidential IN (0, 1)),  -- a password is in it: wiped at the end
     upstream     TEXT,                          -- the prefix of the upstream it is for; NULL: the hosted API
     secrets      BLOB,                          -- headers that are secrets, encrypted; wiped when the request has ended
     timeout      INTEGER,                       -- milliseconds that it may take, where the caller said so
     repeatable   INTEGER NOT NULL DEFAULT 0 CHECK (repeatable IN (0, 1)),  -- whether it is made again after a crash
     batch        INTEGER,                       -- of a batch: how many elements its body has, each a call of its own
+    idempotency_key TEXT,                       -- the caller's; the same one is not accepted twice
+    fingerprint  BLOB,                          -- with a key: a digest of method, target and body
+    callback     TEXT,                          -- the URL that is told of the end
 
     -- when
     created_dt   TEXT NOT NULL,
@@ -99,6 +103,7 @@ CREATE TABLE bgrs (
 
     failure      INTEGER,                       -- of a failed one: the HTTP status its result answers with, 502 or 504
 
+    CHECK ((idempotency_key IS NULL) = (fingerprint IS NULL)),
     CHECK ((status_id = 2) = (lease_dt IS NOT NULL)),
     CHECK ((status_id = 3) = (retry_dt IS NOT NULL)),
     CHECK (finished_dt IS NULL OR secrets IS NULL),
@@ -113,8 +118,10 @@ CREATE TABLE bgrs (
 -- Few and mostly partial indexes: what has ended costs no more than its place in time. Conditions here and in the CHECKs
 -- are comparisons, not lists: for each list SQLite builds a table in memory, at every write.
 CREATE INDEX bgrs_unended ON bgrs (source, user_id, status_id, id) WHERE finished_dt IS NULL;
+CREATE INDEX bgrs_ended ON bgrs (source, user_id, status_id, id) WHERE finished_dt IS NOT NULL;
 CREATE INDEX bgrs_retries ON bgrs (source, user_id, retry_dt) WHERE status_id = 3;
 CREATE INDEX bgrs_expiry ON bgrs (expires_dt) WHERE expires_dt IS NOT NULL;
+CREATE UNIQUE INDEX bgrs_keys ON bgrs (source, user_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 -- The log of each background request, oldest first by id.
 CREATE TABLE bgrs_details (
@@ -132,6 +139,22 @@ CREATE TABLE bgrs_copies (
     bgrs_id INTEGER PRIMARY KEY REFERENCES bgrs (id) ON DELETE CASCADE,
     bytes   BLOB NOT NULL
 ) STRICT;
+
+-- Deliveries of callbacks: a row for each attempt, those that are due (sent_dt is NULL) and those that were made.
+CREATE TABLE bgrs_callbacks (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    bgrs_id INTEGER NOT NULL REFERENCES bgrs (id) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL CHECK (attempt > 0),
+    due_dt  TEXT NOT NULL,                      -- with milliseconds
+    sent_dt TEXT,
+    status  INTEGER,                            -- the receiver's HTTP status
+    error   TEXT,                               -- why there is none
+
+    CHECK (sent_dt IS NOT NULL OR (status IS NULL AND error IS NULL))
+) STRICT;
+
+CREATE INDEX bgrs_callbacks_of ON bgrs_callbacks (bgrs_id);
+CREATE INDEX bgrs_callbacks_due ON bgrs_callbacks (due_dt) WHERE sent_dt IS NULL;
 
 CREATE VIEW recent AS
     SELECT b.id, b.created_dt, s.status_name AS state, b.progress / 100.0 AS progress, b.status AS http,

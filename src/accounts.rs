@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::{self, Authenticator, basic};
 use crate::clock::Clock;
-use crate::media::{File, Media};
+use crate::media::{self, Media};
 use crate::store::{self, Change, Leftover, NewUser, Removal, User, Users};
 
 /// Background requests removed in one step with their user.
@@ -199,8 +199,7 @@ impl Accounts {
     /// Their rows are gone: a file that cannot be removed is nobody's, and the sweep's.
     async fn remove_files(&self, gone: Vec<Leftover>) {
         for Leftover { rid, result, body } in gone {
-            let files = [result.map(File::Result), body.then_some(File::Body(rid))];
-            for file in files.into_iter().flatten() {
+            for file in media::files_of(rid, result, body) {
                 if let Err(error) = self.media.remove(file).await {
                     log::warn!("a file is left over for the sweep: {error}");
                 }

@@ -14,7 +14,7 @@ use crate::accounts::Accounts;
 use crate::auth::Authenticator;
 use crate::auth::forward::{Ask, Forward};
 use crate::clock::{self, Clock};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dispatch::upstream::{Asker, AtUpstream, Connectors, Switch};
 use crate::dispatch::{Batch, Dispatch, InProcess, Routes};
 use crate::http::accept::{self, Accept};
@@ -24,10 +24,11 @@ use crate::media::fs::FsMedia;
 use crate::model::Headers;
 use crate::scheduler::{Limits, Scheduler};
 use crate::store::sqlite::Sqlite;
-use crate::store::{Campaigns, Store, Users};
+use crate::store::{Callbacks, Campaigns, Cancelled, Store, Users};
 use crate::vault::Key;
 use crate::watch::Watchers;
-use crate::worker::{Leases, Maintenance, Options, Pool, Retries, Runner, Settler};
+use crate::webhooks::{Client, Secret};
+use crate::worker::{Deliverer, Leases, Maintenance, Options, Pool, Retries, Runner, Settler};
 
 /// Why the server does not start: one line that names the configuration's key.
 #[derive(Debug, thiserror::Error)]
@@ -120,11 +121,14 @@ impl Builder {
         let Self { config, api, versions, precheck, clock, address } = self;
         let hosts = config.server.hosted_api;
         let api = if hosts { api } else { no_api() };
-        let Opened { store, media, lock, key, connectors } = open(&config).await?;
+        let Opened { store, media, lock, key, connectors, client } = open(&config).await?;
+        let media: Arc<dyn Media> = Arc::new(media);
         let asker = Asker::new(config.upstreams.clone(), &connectors);
         let forward = Forward::new(Arc::new(asker)).map_err(|error| Error::new("auth", error))?;
         let users: Arc<dyn Users> = Arc::new(store.clone());
         let campaigns: Arc<dyn Campaigns> = Arc::new(store.clone());
+        let callbacks: Arc<dyn Callbacks> = Arc::new(store.clone());
+        let deliverer = Deliverer::new(callbacks.clone(), client, clock.clone());
         let store: Arc<dyn Store> = Arc::new(store);
         let auth = Authenticator::new(users.clone()).map_err(|error| Error::new("auth", error))?;
         let auth = Arc::new(auth);
@@ -140,6 +144,7 @@ impl Builder {
             scheduler: scheduler.clone(),
             watchers: watchers.clone(),
             leases: leases.clone(),
+            deliverer: deliverer.clone(),
             attempts: i64::from(background.attempts),
             keep: config.media.keep,
         };
@@ -165,6 +170,7 @@ impl Builder {
             clock: clock.clone(),
             watchers: watchers.clone(),
             settler: settler.clone(),
+            deliverer: deliverer.clone(),
             leases: leases.clone(),
             policies: config.policies.clone(),
             key: key.clone(),
@@ -172,11 +178,13 @@ impl Builder {
             keep: config.media.keep,
         };
         let upkeep = vec![
-            tokio::spawn(leases.keep(store.clone(), clock.clone())),
+            tokio::spawn(leases.clone().keep(store.clone(), clock.clone())),
             tokio::spawn(maintenance.clone().keep_up()),
             tokio::spawn(settler.clone().keep_up()),
             tokio::spawn(retries.clone().keep_up()),
+            tokio::spawn(deliverer.clone().keep_up()),
         ];
+        let sleepers = retries.clone();
         let pool = Pool::start(runner, scheduler.clone(), retries, Options { concurrency: background.concurrency });
         let adopter = pool.adopter();
         let bounds = Bounds {
@@ -205,8 +213,18 @@ impl Builder {
             key,
             mount,
             auto_wait: background.auto_wait,
+            max_wait: background.max_wait,
+            keep: config.media.keep,
             lease: Leases::end,
             adopt: Arc::new(move |claimed, turn, under_way| adopter.adopt(claimed, turn, under_way)),
+            drop_cancelled: Arc::new(move |rid, cancelled| match cancelled {
+                Cancelled::Running(claim) => leases.cancel(*claim),
+                Cancelled::Retrying(owner) => sleepers.cancel(owner, rid),
+                Cancelled::Queued | Cancelled::Ended => {}
+            }),
+            callbacks,
+            deliver: Arc::new(move || deliverer.wake()),
+            allow: config.webhooks.allow.into(),
             under_way,
         };
         let mount = Mount { shared: Arc::new(shared), routes };
@@ -217,10 +235,11 @@ impl Builder {
 /// What a start opens.
 struct Opened {
     store: Sqlite,
-    media: Arc<dyn Media>,
+    media: FsMedia,
     lock: File,
     key: Key,
     connectors: Connectors,
+    client: Client,
 }
 
 fn no_api() -> Routes {
@@ -231,14 +250,14 @@ fn no_api() -> Routes {
 async fn open(config: &Config) -> Result<Opened, Error> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || open_blocking(&config)).await;
-    let (store, media, lock, key, connectors) = opened.map_err(|error| Error::new("store.database", error))??;
-    if media.limit() > 0 {
-        media.set_used(store.bytes().await.map_err(|error| Error::new("store.database", error))?);
+    let opened = opened.map_err(|error| Error::new("store.database", error))??;
+    if opened.media.limit() > 0 {
+        opened.media.set_used(opened.store.bytes().await.map_err(|error| Error::new("store.database", error))?);
     }
-    Ok(Opened { store, media: Arc::new(media), lock, key, connectors })
+    Ok(opened)
 }
 
-fn open_blocking(config: &Config) -> Result<(Sqlite, FsMedia, File, Key, Connectors), Error> {
+fn open_blocking(config: &Config) -> Result<Opened, Error> {
     // First: it leaves nothing behind where it fails.
     let connectors = Connectors::new(&config.upstreams).map_err(|error| Error::new("upstream", error))?;
     let dir = &config.media.dir;
@@ -251,7 +270,18 @@ fn open_blocking(config: &Config) -> Result<(Sqlite, FsMedia, File, Key, Connect
     let key = Key::load_or_create(key_file).map_err(|error| Error::at("store.key_file", key_file, error))?;
     let media = FsMedia::open(dir, key.clone(), config.media.max_size)
         .map_err(|error| Error::at("media.dir", dir, format!("cannot be written: {error}")))?;
-    Ok((store, media, lock, key, connectors))
+    let client = client(&config.webhooks)?;
+    Ok(Opened { store, media, lock, key, connectors, client })
+}
+
+/// What sends callbacks, with the secret that is configured or the one of the file.
+fn client(webhooks: &config::Webhooks) -> Result<Client, Error> {
+    let file = &webhooks.secret_file;
+    let secret = match &webhooks.secret {
+        Some(secret) => secret.clone(),
+        None => Secret::load_or_create(file).map_err(|error| Error::at("webhooks.secret_file", file, error))?,
+    };
+    Client::new(&secret, webhooks.allow.clone().into()).map_err(|error| Error::new("webhooks", error))
 }
 
 /// Opens the database alone, as the `user` commands do, also while a server runs on it. Blocks.

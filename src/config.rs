@@ -18,6 +18,7 @@ use self::values::LONGEST;
 use crate::model::time::Keep;
 use crate::routing::{Policies, Policy, Proxy, Upstreams};
 pub use crate::store::sqlite::Durability;
+use crate::webhooks::{Network, Secret};
 
 /// The file that ships, with every key.
 pub const DEFAULTS: &str = include_str!("../bgrs.toml");
@@ -38,6 +39,8 @@ pub struct Config {
     pub media: Media,
     /// The work.
     pub background: Background,
+    /// Who is told of ends.
+    pub webhooks: Webhooks,
     /// Pages of other origins.
     pub cors: Cors,
     /// The APIs behind the server.
@@ -54,6 +57,7 @@ struct Written {
     store: Store,
     media: Media,
     background: Background,
+    webhooks: Webhooks,
     cors: Cors,
     #[serde(default)]
     upstream: Vec<gateway::Upstream>,
@@ -83,6 +87,9 @@ pub struct Server {
     /// How long calls under way have to end.
     #[serde(deserialize_with = "values::duration::<_, 0, LONGEST>")]
     pub shutdown_timeout: Duration,
+    /// The longest that a client may take nothing of an answer.
+    #[serde(deserialize_with = "values::duration::<_, 1, LONGEST>")]
+    pub write_timeout: Duration,
     /// Connections of each HTTP thread at most.
     #[serde(deserialize_with = "values::count::<_, _, 1, 1_000_000>")]
     pub max_connections: usize,
@@ -160,6 +167,21 @@ pub struct Background {
     pub max_wait: Duration,
 }
 
+/// `[webhooks]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Webhooks {
+    /// What callbacks are signed with, `whsec_…`; none: what is in the file.
+    #[serde(deserialize_with = "values::secret")]
+    pub secret: Option<Secret>,
+    /// Where one is kept that was made at the first start.
+    #[serde(deserialize_with = "values::path")]
+    pub secret_file: PathBuf,
+    /// Nets that callbacks may lead to, beside the public one.
+    #[serde(deserialize_with = "values::one_or_many::<_, _, 0>")]
+    pub allow: Vec<Network>,
+}
+
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -234,6 +256,7 @@ impl Written {
             store: self.store,
             media: self.media,
             background: self.background,
+            webhooks: self.webhooks,
             cors: self.cors,
             upstreams: Upstreams::new(upstreams).map_err(|why| one_line(&format!("upstream: {why}")))?,
             policies: Policies::new(routes, Policy::new(timeout)).map_err(|why| one_line(&format!("route: {why}")))?,
@@ -246,7 +269,8 @@ impl Written {
 impl Config {
     /// Makes relative paths relative to the file.
     fn resolve(&mut self, folder: &Path) {
-        for path in [&mut self.store.database, &mut self.store.key_file, &mut self.media.dir] {
+        let files = [&mut self.store.database, &mut self.store.key_file, &mut self.media.dir];
+        for path in files.into_iter().chain([&mut self.webhooks.secret_file]) {
             *path = folder.join(&*path);
         }
         for listen in &mut self.server.listen {

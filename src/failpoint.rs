@@ -17,12 +17,14 @@ pub enum Place {
     HalfResult,
     /// The result's file is durable, its row does not know it.
     ResultWithoutRow,
-    /// The row has ended, the stored body is not wiped yet.
+    /// The row has ended, a confidential body is not wiped yet.
     EndedWithBody,
     /// Small results are in their rows' commits, their files are not synced.
     Unsettled,
     /// Expired rows are gone, their files are not.
     ExpiredWithFile,
+    /// A callback was sent, its row does not know it.
+    WebhookSent,
 }
 
 impl Place {
@@ -37,6 +39,7 @@ impl Place {
             Self::EndedWithBody => "ended-with-body",
             Self::Unsettled => "unsettled",
             Self::ExpiredWithFile => "expired-with-file",
+            Self::WebhookSent => "webhook-sent",
         }
     }
 }

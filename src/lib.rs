@@ -60,7 +60,9 @@ pub mod scheduler;
 mod server;
 pub mod store;
 pub mod vault;
+pub mod view;
 pub mod watch;
+pub mod webhooks;
 pub mod worker;
 
 pub use app::{Bgrs, Builder, Mount};

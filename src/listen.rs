@@ -1,9 +1,9 @@
 //! Listening: sockets are bound before anything is opened, so that a port in use is found first.
 
-use std::net::TcpListener;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::Listen;
 
@@ -19,10 +19,10 @@ pub enum Socket {
 ///
 /// # Errors
 /// Which could not be bound, and why.
-pub fn bind(listen: &[Listen]) -> Result<Vec<Socket>, String> {
+pub fn bind(listen: &[Listen], write_timeout: Duration) -> Result<Vec<Socket>, String> {
     let mut sockets = Vec::new();
     for listen in listen {
-        match bind_one(listen) {
+        match bind_one(listen, write_timeout) {
             Ok(socket) => sockets.push(socket),
             Err(why) => {
                 sockets.iter().for_each(Socket::forget);
@@ -33,13 +33,22 @@ pub fn bind(listen: &[Listen]) -> Result<Vec<Socket>, String> {
     Ok(sockets)
 }
 
-fn bind_one(listen: &Listen) -> Result<Socket, String> {
+fn bind_one(listen: &Listen, write_timeout: Duration) -> Result<Socket, String> {
     match listen {
         Listen::Tcp(address) => {
-            TcpListener::bind(address).map(Socket::Tcp).map_err(|error| format!("{address}: {error}"))
+            bind_tcp(*address, write_timeout).map(Socket::Tcp).map_err(|error| format!("{address}: {error}"))
         }
         Listen::Unix(path) => bind_unix(path).map_err(|error| format!("{}: {error}", path.display())),
     }
+}
+
+/// A client that takes nothing for so long is dropped, by the system: nobody here waits until it can be written to.
+/// Connections take the option from the socket that accepts them.
+fn bind_tcp(address: SocketAddr, write_timeout: Duration) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    let millis = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(&listener, millis)?;
+    Ok(listener)
 }
 
 /// A socket's file stays behind when its server is killed: one that nobody listens on is taken over.

@@ -128,6 +128,24 @@ impl Scheduler {
         self.shared.changed.notify_one();
     }
 
+    /// A request that waits is about to be cancelled: no turn is to be given for it. To be called before that is
+    /// committed: behind it, the turn of another could be meant. `false`: the turn is given already, and finds another
+    /// request, or nothing.
+    #[must_use]
+    pub fn withdraw(&self, owner: Owner) -> bool {
+        let mut withdrawn = false;
+        self.change(owner, |c| {
+            withdrawn = c.waiting > 0;
+            c.waiting -= usize::from(withdrawn);
+        });
+        withdrawn
+    }
+
+    /// A request that was put aside is cancelled.
+    pub fn withdraw_sleeping(&self, owner: Owner) {
+        self.change(owner, |c| c.sleeping = c.sleeping.saturating_sub(1));
+    }
+
     /// Waits for the next turn; `None` once the scheduler is closed.
     pub async fn next(&self) -> Option<Turn> {
         loop {

@@ -34,7 +34,8 @@ pub async fn serve(builder: Builder) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(|error| Error::new("signals", error))?;
     let config = builder.config().clone();
     limits::raise_open_files();
-    let sockets = listen::bind(&config.server.listen).map_err(|why| Error::new("server.listen", why))?;
+    let sockets = listen::bind(&config.server.listen, config.server.write_timeout)
+        .map_err(|why| Error::new("server.listen", why))?;
     let addresses: Vec<String> = sockets.iter().map(Socket::address).collect();
     let bgrs = builder.address(sockets.iter().find_map(Socket::url)).start().await?;
     if let Some(administrator) = bgrs.administrator() {

@@ -346,7 +346,7 @@ fn the_api_sees_the_call_as_it_was_sent_less_the_parameter_and_what_is_of_the_ho
     assert_eq!(result.header_all("X-Two"), ["1", "2"]);
     assert_eq!(result.header("Set-Cookie"), None);
     assert_ne!(result.header("ETag"), Some("\"mine\""));
-    until("the body to be wiped", || server.media().iter().all(|name| !name.ends_with(".body")));
+    assert!(server.media().iter().any(|name| name.ends_with(".body")), "kept for another run");
 }
 
 #[test]

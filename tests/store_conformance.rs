@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bgrs::model::{Answer, Call, Caller, Failure, Headers, Outcome, Owner, Rid, State, StoredResult, time::Keep};
 use bgrs::store::sqlite::{Durability, Sqlite};
-use bgrs::store::{Change, Claimed, Ending, Error, Known, Lapsed, NewRequest, NewUser, Removal, Rescued, Store, Users};
+use bgrs::store::{
+    Change, Claimed, Ending, Error, Inserted, Known, Lapsed, NewRequest, NewUser, Removal, Rescued, Store, Users,
+};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
@@ -29,13 +31,15 @@ fn request(method: &str, of: i64) -> NewRequest {
         name: "/a?bgrs=yes".to_owned(),
         headers,
         body: None,
+        confidential: false,
         upstream: None,
         secrets: None,
         timeout: None,
         repeatable,
         batch: None,
+        callback: None,
     };
-    NewRequest { rid: Rid::generate(now()).unwrap(), owner: owner(of), vouched: None, call, created: now() }
+    NewRequest { rid: Rid::generate(now()).unwrap(), owner: owner(of), vouched: None, call, key: None, created: now() }
 }
 
 async fn claimed(store: &dyn Store, method: &str) -> Claimed {
@@ -44,7 +48,7 @@ async fn claimed(store: &dyn Store, method: &str) -> Claimed {
 }
 
 fn ending(outcome: Outcome) -> Ending {
-    Ending { outcome, at: now(), expires: Keep::Month.expiry(now()) }
+    Ending { outcome, at: now(), expires: Keep::Month.expiry(now()), told: false }
 }
 
 fn answer(result: Option<StoredResult>) -> Outcome {
@@ -277,20 +281,22 @@ async fn who_is_no_longer_as_remembered_stores_nothing(store: &(impl Store + Use
         owner: Owner::local(kim.id),
         ..request("GET", kim.id)
     };
-    assert!(store.insert(vouched()).await.unwrap());
+    assert_eq!(store.insert(vouched()).await.unwrap(), Inserted::Stored);
     let claimed = store.claim(&Owner::local(kim.id), now(), later(60)).await.unwrap().unwrap();
     assert_eq!(claimed.caller, Some(Caller { user_id: kim.id, is_admin: false }));
 
     let password = Change { password: Some("another".to_owned()), ..Change::default() };
     store.change(kim.id, password).await.unwrap();
     let refused = vouched();
-    assert!(!store.insert(refused.clone()).await.unwrap());
+    assert_eq!(store.insert(refused.clone()).await.unwrap(), Inserted::Stranger);
     assert_eq!(store.get(refused.rid).await.unwrap(), None);
 
     let unvouched = || NewRequest { vouched: None, ..vouched() };
-    assert!(store.insert(unvouched()).await.unwrap());
+    assert_eq!(store.insert(unvouched()).await.unwrap(), Inserted::Stored);
     store.remove(kim.id, 10).await.unwrap();
-    assert!(!store.insert(vouched()).await.unwrap() && !store.insert(unvouched()).await.unwrap());
+    for gone in [vouched(), unvouched()] {
+        assert_eq!(store.insert(gone).await.unwrap(), Inserted::Stranger);
+    }
     assert!(store.unended().await.unwrap().is_empty());
 }
 

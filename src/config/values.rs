@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::routing::BaseUrl;
 use bytesize::ByteSize;
 use serde::Deserialize;
 use serde::de::value::{Error as PlainError, StrDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, SeqAccess, Unexpected, Visitor};
+use zeroize::Zeroizing;
+
+use crate::routing::BaseUrl;
+use crate::webhooks::Secret;
 
 /// Seconds of thirty days: a longer time makes no sense, and it is far from where clocks overflow.
 pub const LONGEST: u64 = 30 * 24 * 60 * 60;
@@ -140,6 +143,13 @@ pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
         return Ok(text);
     }
     BaseUrl::try_from(text).map(|url| url.to_string()).map_err(de::Error::custom)
+}
+
+/// A secret, or nothing.
+pub fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    let text = Zeroizing::new(String::deserialize(deserializer)?);
+    // Its text is in no error.
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(de::Error::custom) }
 }
 
 fn out_of_range<E: de::Error>(value: impl Display, least: impl Display, most: impl Display) -> E {

@@ -19,15 +19,15 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use lru::LruCache;
 
+use super::asked::{self, Wish};
 use super::place::{self, Place};
 use super::rescue::{self, Slow};
-use super::submit::{Submission, Terms};
+use super::submit::{Accepted, Submission};
 use super::{Error, Shared, batch, gateway, hold, log_line, submit, wait, who};
 use crate::dispatch::upstream::Client;
-use crate::model::Rid;
 use crate::model::target::{self, Asked};
 use crate::priority;
-use crate::routing::{Auth, Mode, Policy};
+use crate::routing::Auth;
 
 /// Counts the calls under way, answers included, so that a shutdown can wait for them.
 #[derive(Clone, Default)]
@@ -256,14 +256,16 @@ async fn call(
     let is_hosted = matched.matches(req);
     let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted).cloned();
     let policy = shared.policies.of(req.method().as_str(), &name);
-    let asked = asked(req, &name, policy.mode);
-    let terms = terms(req, &name, policy);
-    if let (Ok(Asked::Background), Ok(terms)) = (&asked, &terms)
+    let wish = asked::wish(shared, req, &name, policy.mode);
+    let terms = asked::terms(shared, req, &name, policy);
+    if let (Ok(wish @ Wish { asked: Asked::Background, .. }), Ok(terms)) = (&wish, &terms)
         && (is_hosted || upstream.is_some())
     {
-        let submission = Submission { name: name.clone(), upstream: upstream.as_deref(), terms: *terms };
+        let preferred = wish.preferred.is_some();
+        let submission =
+            Submission { name: name.clone(), upstream: upstream.as_deref(), terms: terms.clone(), preferred };
         if let Some(accepted) = submit_remembered(shared, req, submission).await {
-            return accepted.map(|rid| Some(submit::accepted(shared, rid)));
+            return accepted.map(|accepted| Some(accepted.answer(shared, wish)));
         }
     }
     if let Some(upstream) = &upstream {
@@ -280,7 +282,8 @@ async fn call(
     if upstream.is_none() {
         (shared.precheck)(req.method().as_str(), &name)?;
     }
-    let (asked, terms) = (asked?, terms?);
+    let (wish, terms) = (wish?, terms?);
+    let asked = wish.asked;
     let in_background = matches!(asked, Asked::Background | Asked::Auto);
     if in_background && upstream.is_none() && !is_hosted {
         return Err(shared.not_found(req.match_info().as_str()));
@@ -295,22 +298,20 @@ async fn call(
     if batch && !bounded {
         submit::bound_body(req, shared.bounds)?;
     }
-    let submission = |name| Submission { name, upstream: upstream.as_deref(), terms };
+    let preferred = wish.preferred.is_some();
+    let submission =
+        || Submission { name: name.clone(), upstream: upstream.as_deref(), terms: terms.clone(), preferred };
     match (asked, &upstream) {
-        (Asked::Nothing, _) if batch => {
-            let rid = submit::submit(shared, req, who.owner, submission(name), batch).await?;
-            Ok(Some(submit::accepted(shared, rid)))
+        (Asked::Foreground, _) if batch => batch::perform(shared, req, who.caller, submission()).await.map(Some),
+        (Asked::Auto, _) => {
+            let accepted = submit::submit(shared, req, who.owner, submission(), batch).await?;
+            hold::answer(shared, req, accepted, &wish).await.map(Some)
         }
-        (Asked::Foreground, _) if batch => batch::perform(shared, req, who.caller, submission(name)).await.map(Some),
-        (Asked::Background | Asked::Auto, _) => {
-            let rid = submit::submit(shared, req, who.owner, submission(name), batch).await?;
-            if asked == Asked::Auto {
-                hold::answer(shared, req, rid).await.map(Some)
-            } else {
-                Ok(Some(submit::accepted(shared, rid)))
-            }
+        (Asked::Background | Asked::Nothing, _) if batch || asked == Asked::Background => {
+            let accepted = submit::submit(shared, req, who.owner, submission(), batch).await?;
+            Ok(Some(accepted.answer(shared, &wish)))
         }
-        (Asked::Nothing | Asked::Foreground, Some(upstream)) => {
+        (_, Some(upstream)) => {
             let sent = gateway::send(shared, client, req, upstream, &name)?;
             let after = policy.rescue_after.filter(|_| asked == Asked::Nothing && !sent.upgrade);
             match after {
@@ -321,7 +322,7 @@ async fn call(
                 None => gateway::pass(req, sent, terms.limit, Instant::now()).await.map(Some),
             }
         }
-        (Asked::Nothing | Asked::Foreground, None) => {
+        (_, None) => {
             hide_parameter(req, &name);
             Ok(None)
         }
@@ -334,7 +335,7 @@ async fn submit_remembered(
     shared: &Arc<Shared>,
     req: &ServiceRequest,
     submission: Submission<'_>,
-) -> Option<Result<Rid, Error>> {
+) -> Option<Result<Accepted, Error>> {
     let allowed = match submission.upstream {
         Some(upstream) => upstream.auth == Auth::Local && gateway::check_path(&submission.name).is_ok(),
         None => (shared.precheck)(req.method().as_str(), &submission.name).is_ok(),
@@ -360,51 +361,11 @@ fn target_of(req: &ServiceRequest) -> String {
     req.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned()
 }
 
-/// What caller and policy say of the time that a call may take.
-fn terms(req: &ServiceRequest, name: &str, policy: &Policy) -> Result<Terms, Error> {
-    let wrong = |error: target::Error| Error::bad_request(format!("{error}."));
-    let mut asked = if *req.method() == Method::OPTIONS { None } else { target::timeout(name).map_err(wrong)? };
-    for value in req.headers().get_all("bgrs-timeout") {
-        let header = value.to_str().ok().and_then(|text| target::parse_timeout(text).ok());
-        let header = header.ok_or_else(|| wrong(target::Error::BadTimeout))?;
-        if asked.is_some_and(|asked| asked != header) {
-            return Err(wrong(target::Error::BadTimeout));
-        }
-        asked = Some(header);
-    }
-    let limit = asked.unwrap_or(policy.timeout).min(policy.timeout);
-    Ok(Terms { limit, asked, repeat: policy.repeat_after_crash })
-}
-
 /// A browser's question whether it may call (Fetch, CORS-preflight request): it never carries credentials.
 fn is_preflight(req: &ServiceRequest) -> bool {
     *req.method() == Method::OPTIONS
         && req.headers().contains_key(header::ORIGIN)
         && req.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-/// What the call asks for, and what its policy makes of it. A CORS preflight carries the parameter too and asks for
-/// nothing.
-fn asked(req: &ServiceRequest, name: &str, mode: Mode) -> Result<Asked, Error> {
-    if req.method() == Method::OPTIONS {
-        return Ok(Asked::Foreground);
-    }
-    let asked = target::asked(name).map_err(|error| Error::bad_request(format!("{error}.")))?;
-    let odd =
-        req.method() == Method::TRACE || req.method() == Method::CONNECT || req.headers().contains_key(header::UPGRADE);
-    match (asked, mode) {
-        (Asked::Background | Asked::Auto, _) if odd => Err(Error::bad_request(
-            "TRACE, CONNECT and an Upgrade cannot run in the background; send the call without bgrs.",
-        )),
-        (Asked::Background | Asked::Auto, Mode::Never) => {
-            Err(Error::bad_request("This call never runs in the background here; send it without bgrs."))
-        }
-        // Neither as a batch nor by a rescue.
-        (Asked::Nothing, mode) if odd || mode == Mode::Never => Ok(Asked::Foreground),
-        (Asked::Nothing, Mode::Always) => Ok(Asked::Background),
-        (Asked::Nothing, Mode::Auto) => Ok(Asked::Auto),
-        (asked, _) => Ok(asked),
-    }
 }
 
 /// Takes the parameter out before the API sees the call.

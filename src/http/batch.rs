@@ -9,7 +9,7 @@ use actix_web::{HttpMessage, HttpResponse};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::submit::{self, Bounds, Submission};
+use super::submit::{self, Bounds, How, Submission};
 use super::{Error, JSON, Shared, gateway};
 use crate::dispatch::{self, Replay};
 use crate::media::{self, ByteStream, File, Media, Sink};
@@ -81,7 +81,7 @@ pub async fn perform(
 ) -> Result<HttpResponse, Error> {
     let (upstream, limit) = (submission.upstream, submission.terms.limit);
     let rid = submit::new_rid(shared)?;
-    let spooled = submit::spool(shared, rid, req, true).await?;
+    let spooled = submit::spool(shared, rid, req, How { batch: true, ..How::default() }).await?;
     let mut call = submission.call(shared, req, rid, &spooled)?;
     if let Some(upstream) = upstream {
         // It is not stored: its secrets go on as they came.

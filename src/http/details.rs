@@ -4,22 +4,14 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Serialize;
 
 use super::{Error, JSON, NO_STORE, Shared, wait};
 use crate::model::Rid;
 use crate::store::{self, Detail};
+use crate::view;
 
 /// Details read at once.
 const PAGE: usize = 500;
-
-#[derive(Serialize)]
-struct Shown<'a> {
-    id: String,
-    rid: &'a str,
-    dt: &'a str,
-    details: &'a str,
-}
 
 /// What is still to be sent.
 struct Rest {
@@ -63,7 +55,6 @@ async fn next(mut rest: Rest) -> store::Result<Option<(Bytes, Rest)>> {
 }
 
 fn piece(rid: Rid, page: &[Detail], begun: bool, last: bool) -> Bytes {
-    let rid = rid.to_string();
     let mut text = String::new();
     if !begun {
         text.push('[');
@@ -72,9 +63,7 @@ fn piece(rid: Rid, page: &[Detail], begun: bool, last: bool) -> Bytes {
         if begun || at > 0 {
             text.push(',');
         }
-        let shown = Shown { id: detail.id.to_string(), rid: &rid, dt: &detail.dt, details: &detail.text };
-        // Texts: there is nothing in it that serialising could refuse.
-        text.push_str(&serde_json::to_string(&shown).unwrap_or_default());
+        text.push_str(&view::detail(rid, detail));
     }
     if last {
         text.push(']');

@@ -109,10 +109,15 @@ pub fn answered(
 /// A call's headers as the upstream gets them.
 pub fn outgoing_headers(shared: &Shared, req: &ServiceRequest, upstream: &Upstream) -> Headers {
     let mut headers = headers::of_forwarded(req.headers(), origin::of(req, &shared.trusted_proxies));
+    withhold(&mut headers, upstream);
+    headers
+}
+
+/// Takes out the credentials that are this server's.
+pub fn withhold(headers: &mut Headers, upstream: &Upstream) {
     if upstream.auth == Auth::Local {
         headers.remove("authorization");
     }
-    headers
 }
 
 /// The refusal of a path that would climb out of what the upstream is to show.

@@ -2,26 +2,35 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use actix_web::dev::ServiceRequest;
+use actix_web::http::header::HeaderValue;
+use actix_web::{HttpResponse, ResponseError};
 
-use super::{Error, Shared, result, submit};
-use crate::model::Rid;
+use super::asked::{Preferred, Wish};
+use super::submit::{Accepted, PREFERENCE_APPLIED};
+use super::{Error, Shared, result, wait};
 
-/// The result, where it is there within `background.auto_wait`; else the 202.
-pub async fn answer(shared: &Arc<Shared>, req: &ServiceRequest, rid: Rid) -> Result<HttpResponse, Error> {
-    let mut wait = shared.watchers.wait(rid);
-    let ended = async |wait: &mut crate::watch::Wait| {
-        let request = shared.store.get(rid).await?;
-        if request.is_none_or(|request| request.state.has_ended()) {
-            return Ok(());
-        }
-        wait.end().await;
-        Ok::<_, Error>(())
+/// The result, where it is there in time; else the 202.
+pub async fn answer(
+    shared: &Arc<Shared>,
+    req: &ServiceRequest,
+    accepted: Accepted,
+    wish: &Wish,
+) -> Result<HttpResponse, Error> {
+    let request = wait::ended(shared, accepted.rid, wish.hold).await?;
+    let Some(request) = request.filter(|request| request.state.has_ended()) else {
+        return Ok(accepted.answer(shared, wish));
     };
-    let _ = tokio::time::timeout(shared.auto_wait, ended(&mut wait)).await;
-    match shared.store.get(rid).await? {
-        Some(request) if request.state.has_ended() => result::of(req.request(), shared, &request).await,
-        _ => Ok(submit::accepted(shared, rid)),
+    // A failed request is an answer too: it says whose.
+    let mut response = match result::of(req.request(), shared, &request).await {
+        Ok(response) => response,
+        Err(error) => error.error_response(),
+    };
+    if let Some(Preferred::Wait(seconds)) = wish.preferred
+        && let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}"))
+    {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
+    accepted.mark(&mut response);
+    Ok(response)
 }

@@ -4,32 +4,45 @@
 //! | --- | --- |
 //! | any API route with `?bgrs=yes` | `accept.rs`, `submit.rs` |
 //! | an array on a collection | `accept.rs`, `batch.rs` |
+//! | `GET /bgrs` | `list.rs` |
 //! | `GET /bgrs/{rid}` | `information.rs` |
+//! | `DELETE /bgrs/{rid}` | `manage.rs` |
 //! | `GET /bgrs/{rid}/details` | `details.rs` |
 //! | `GET /bgrs/{rid}/result` | `result.rs` |
+//! | `GET /bgrs/{rid}/events` | `events.rs` |
+//! | `POST /bgrs/{rid}/rerun` | `rerun.rs` |
+//! | `GET /bgrs/{rid}/callbacks`, `POST …/callbacks/{id}/resend` | `callbacks.rs` |
 //! | `POST /bgrs/{rid}/report` | `report.rs` |
 //! | any route of an upstream | `gateway.rs`, `rescue.rs` |
 //! | `GET /media/{name}` | `media.rs` |
 //! | `GET /healthz`, `GET /readyz` | `health.rs` |
 
 pub mod accept;
+mod asked;
 mod batch;
+mod callbacks;
 mod caller;
 mod details;
 pub mod error;
+mod events;
 mod file;
 mod gateway;
 mod health;
 mod hold;
 mod information;
+mod key;
+mod list;
 mod log_line;
+mod manage;
 mod media;
 mod origin;
 pub mod place;
 mod report;
+mod rerun;
 mod rescue;
 pub mod resource;
 mod result;
+mod secret;
 mod submit;
 mod wait;
 mod who;
@@ -47,11 +60,14 @@ use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::dispatch::upstream::Connectors;
 use crate::media::Media;
+use crate::model::Rid;
+use crate::model::time::Keep;
 use crate::routing::{Policies, Proxy, Upstreams};
 use crate::scheduler::Scheduler;
-use crate::store::Store;
+use crate::store::{Callbacks, Cancelled, Store};
 use crate::vault::Key;
 use crate::watch::Watchers;
+use crate::webhooks::Allow;
 pub use batch::is_json;
 pub use error::Error;
 pub use rescue::Adopt;
@@ -96,12 +112,24 @@ pub struct Shared {
     pub key: Key,
     /// What stands before the server's own routes.
     pub mount: String,
-    /// How long the answer to a call that goes to the background by itself is held.
+    /// How long an answer is held for `bgrs=auto`.
     pub auto_wait: Duration,
+    /// How long a caller may ask for it to be held.
+    pub max_wait: Duration,
+    /// How long what has ended is kept.
+    pub keep: Keep,
     /// Until when a running request that is taken on now is held.
     pub lease: fn(Timestamp) -> Timestamp,
     /// Goes on with a rescued call.
     pub adopt: Adopt,
+    /// Ends what runs or sleeps of a request that was cancelled.
+    pub drop_cancelled: DropCancelled,
+    /// Deliveries of callbacks.
+    pub callbacks: Arc<dyn Callbacks>,
+    /// Makes those that are due.
+    pub deliver: Arc<dyn Fn() + Send + Sync>,
+    /// Networks that callbacks may lead to, beside the public one.
+    pub allow: Allow,
     /// Calls under way, for a graceful end.
     pub under_way: accept::UnderWay,
 }
@@ -112,6 +140,9 @@ impl Shared {
         place::not_found(path, if self.hosts { self.versions } else { &[] })
     }
 }
+
+/// Ends what runs, or sleeps until its next attempt, of a request that was cancelled.
+pub type DropCancelled = Arc<dyn Fn(Rid, &Cancelled) + Send + Sync>;
 
 /// Looks at method and target of an API call and may refuse it, in the foreground and before it is stored.
 pub type Precheck = fn(method: &str, target: &str) -> Result<(), Error>;
@@ -133,9 +164,15 @@ pub fn configure(cfg: &mut web::ServiceConfig, shared: &Arc<Shared>) {
         .service(resource(&format!("{}/media/{{name}}", shared.mount)).get(media::get).build());
     let mount = &shared.mount;
     for prefix in std::iter::once(mount.clone()).chain(shared.versions.iter().map(|v| format!("{mount}/v{v}"))) {
-        cfg.service(resource(&format!("{prefix}/bgrs/{{rid}}/report")).post(report::post).build());
-        cfg.service(resource(&format!("{prefix}/bgrs/{{rid}}")).get(information::get).build())
-            .service(resource(&format!("{prefix}/bgrs/{{rid}}/details")).get(details::get).build())
-            .service(resource(&format!("{prefix}/bgrs/{{rid}}/result")).get(result::get).build());
+        let below = |rest: &str| resource(&format!("{prefix}/bgrs{rest}"));
+        cfg.service(below("").get(list::get).build())
+            .service(below("/{rid}").get(information::get).delete(manage::delete).build())
+            .service(below("/{rid}/details").get(details::get).build())
+            .service(below("/{rid}/result").get(result::get).build())
+            .service(below("/{rid}/events").get(events::get).build())
+            .service(below("/{rid}/rerun").post(rerun::post).build())
+            .service(below("/{rid}/callbacks").get(callbacks::get).build())
+            .service(below("/{rid}/callbacks/{id}/resend").post(callbacks::resend).build())
+            .service(below("/{rid}/report").post(report::post).build());
     }
 }

@@ -34,7 +34,10 @@ pub async fn post(req: HttpRequest, body: web::Payload, shared: web::Data<Shared
     let progress = report.progress.map(hundredths).transpose()?;
     let details = report.details.filter(|details| !details.is_empty());
     match shared.store.annotate(rid, shared.clock.now(), progress, details).await? {
-        Some(true) => Ok(HttpResponse::NoContent().finish()),
+        Some(true) => {
+            shared.watchers.changed(rid);
+            Ok(HttpResponse::NoContent().finish())
+        }
         Some(false) => {
             Err(Error::new(StatusCode::CONFLICT, "The request has ended; nothing more is taken down of it."))
         }

@@ -91,17 +91,20 @@ async fn adopt(
         method: method.clone(),
         name: slow.name.clone(),
         headers: plain,
-        body: None,
+        // Streamed, not stored: there is no file, and it cannot be run again.
+        body: has_body.then_some(0),
+        confidential: false,
         upstream: Some(slow.upstream.prefix.to_string()),
         secrets,
         timeout: slow.terms.asked,
         repeatable: may_repeat && !has_body,
         batch: None,
+        callback: slow.terms.callback.clone(),
     };
     let detail = detail(slow.after, has_body, call.repeatable, &method);
     let owner = slow.who.owner.clone();
     let now = shared.clock.now();
-    let new = NewRequest { rid, owner: owner.clone(), vouched: None, call: call.clone(), created: now };
+    let new = NewRequest { rid, owner: owner.clone(), vouched: None, call: call.clone(), key: None, created: now };
     // In a task of its own: a client that hangs up here must not leave a running row that nobody runs.
     let (shared_too, caller) = (shared.clone(), slow.who.caller.clone());
     let (answer, is_head) = (sent.answer, method == "HEAD");

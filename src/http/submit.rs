@@ -6,21 +6,22 @@ use std::time::Duration;
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpMessage, HttpResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{HttpMessage, HttpResponse, ResponseError};
 use futures_util::StreamExt;
 use zeroize::Zeroizing;
 
+use super::asked::{self, Wish};
 use super::log_line::Submitted;
-use super::{Error, JSON, NO_STORE, RETRY_AFTER, Shared, accept, gateway, who};
+use super::{Error, JSON, NO_STORE, RETRY_AFTER, Shared, accept, gateway, key, secret, who};
 use crate::dispatch::headers;
 use crate::failpoint::{self, Place};
 use crate::media::{File, Sink};
 use crate::model::array::{self, Splitter};
-use crate::model::{Call, Headers, Owner, Rid, is_idempotent};
+use crate::model::{Call, Headers, Owner, Rid, is_idempotent, prefer, target};
 use crate::routing::Upstream;
 use crate::scheduler::{Refusal, Reservation};
-use crate::store::{Known, NewRequest};
+use crate::store::{Inserted, Key, Known, NewRequest};
 
 /// Bounds of what comes from the network.
 #[derive(Debug, Clone, Copy)]
@@ -40,10 +41,21 @@ pub struct Spooled {
     pub sink: Option<Box<dyn Sink>>,
     /// Of a batch: the number of its elements.
     batch: Option<u64>,
+    /// Whether there is a password in it.
+    confidential: bool,
+    /// A digest of the bytes, where the submission has a key.
+    digest: Option<blake3::Hash>,
+}
+
+impl Spooled {
+    /// The body of another request, copied; it goes on as it was.
+    pub fn copied(sink: Box<dyn Sink>) -> Self {
+        Self { sink: Some(sink), ..Self::default() }
+    }
 }
 
 /// What a caller and the policy say of a call.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// The longest that it may take.
     pub limit: Duration,
@@ -51,6 +63,8 @@ pub struct Terms {
     pub asked: Option<Duration>,
     /// Whether it is made again after a crash; `None`: by the method.
     pub repeat: Option<bool>,
+    /// The URL that is told of its end.
+    pub callback: Option<String>,
 }
 
 /// A call that is to be submitted.
@@ -61,7 +75,47 @@ pub struct Submission<'a> {
     pub upstream: Option<&'a Upstream>,
     /// What holds for it.
     pub terms: Terms,
+    /// Whether `Prefer` asked for it: the API is not asked for the same again.
+    pub preferred: bool,
 }
+
+/// A request that was accepted, now or when its key was first used.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// Its id.
+    pub rid: Rid,
+    /// Whether it was accepted before.
+    pub replayed: bool,
+}
+
+impl Accepted {
+    /// A request that is accepted now.
+    pub fn now(rid: Rid) -> Self {
+        Self { rid, replayed: false }
+    }
+
+    /// The 202.
+    pub fn answer(self, shared: &Shared, wish: &Wish) -> HttpResponse {
+        let mut response = accepted(shared, self.rid);
+        if wish.preferred.is_some() {
+            response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
+        }
+        self.mark(&mut response);
+        response
+    }
+
+    /// Says in an answer that the request was accepted before.
+    pub fn mark(self, response: &mut HttpResponse) {
+        if self.replayed {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+    }
+}
+
+/// What of `Prefer` was done (RFC 7240 section 3).
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 impl Submission<'_> {
     /// The call as it is stored.
@@ -74,6 +128,7 @@ impl Submission<'_> {
                 (plain, seal(shared, rid, &secrets)?)
             }
         };
+        let headers = if self.preferred { without_preference(req, headers) } else { headers };
         let repeatable = self.terms.repeat.unwrap_or_else(|| is_idempotent(&method, &headers));
         Ok(Call {
             method,
@@ -84,7 +139,9 @@ impl Submission<'_> {
             secrets,
             timeout: self.terms.asked,
             repeatable,
+            confidential: body.confidential,
             batch: body.batch,
+            callback: self.terms.callback,
         })
     }
 }
@@ -101,6 +158,15 @@ pub fn seal(shared: &Shared, rid: Rid, secrets: &Headers) -> Result<Option<Vec<u
     })
 }
 
+/// The headers less the preferences that are honoured here.
+fn without_preference(req: &ServiceRequest, mut headers: Headers) -> Headers {
+    headers.remove("prefer");
+    if let Some(others) = prefer::others(asked::fields(req)) {
+        headers.append("prefer", others.as_bytes());
+    }
+    headers
+}
+
 /// Accepts a call. Whatever is refused leaves neither a row nor a file.
 pub async fn submit(
     shared: &Arc<Shared>,
@@ -108,17 +174,19 @@ pub async fn submit(
     owner: Owner,
     submission: Submission<'_>,
     batch: bool,
-) -> Result<Rid, Error> {
-    let place = reserve(shared, &owner)?;
+) -> Result<Accepted, Error> {
+    let key = key::of(req.headers())?;
+    let place = match reserve(shared, &owner) {
+        Ok(place) => place,
+        Err(refused) => return replay(shared, req, &owner, &submission.name, key.as_deref()).await?.ok_or(refused),
+    };
     let rid = new_rid(shared)?;
-    let body = spool(shared, rid, req, batch).await?;
+    let how = How { batch, digested: key.is_some(), hosted: submission.upstream.is_none() };
+    let body = spool(shared, rid, req, how).await?;
     let call = submission.call(shared, req, rid, &body)?;
-    let new = NewRequest { rid, owner, vouched: None, call, created: shared.clock.now() };
-    if keep(shared, new, body, place).await? {
-        Ok(rid)
-    } else {
-        Err(who::challenge("The user is gone; sign in as another."))
-    }
+    let key = key.map(|key| of_call(key, &call, &body));
+    let new = NewRequest { rid, owner, vouched: None, call, key, created: shared.clock.now() };
+    keep(shared, new, body, place).await
 }
 
 /// Accepts a call without a body of a caller who is only remembered; `None`, and nothing left, where it is refused or the
@@ -128,18 +196,43 @@ pub async fn submit_remembered(
     req: &ServiceRequest,
     known: Arc<Known>,
     submission: Submission<'_>,
-) -> Option<Result<Rid, Error>> {
+) -> Option<Result<Accepted, Error>> {
     let owner = known.caller().owner();
+    let key = key::of(req.headers()).ok()?;
     let place = reserve(shared, &owner).ok()?;
     let rid = new_rid(shared).ok()?;
     let body = Spooled::default();
     let call = submission.call(shared, req, rid, &body).ok()?;
-    let new = NewRequest { rid, owner, vouched: Some(known), call, created: shared.clock.now() };
+    let key = key.map(|key| of_call(key, &call, &body));
+    let new = NewRequest { rid, owner, vouched: Some(known), call, key, created: shared.clock.now() };
     match keep(shared, new, body, place).await {
-        Ok(true) => Some(Ok(rid)),
-        Ok(false) => None,
-        Err(error) => Some(Err(error)),
+        Err(error) if error.status_code() == StatusCode::UNAUTHORIZED => None,
+        kept => Some(kept),
     }
+}
+
+/// A key with the call that it came with.
+fn of_call(text: String, call: &Call, body: &Spooled) -> Key {
+    key::of_call(text, &call.method, &call.target(), &body.digest.unwrap_or_else(|| blake3::hash(&[])))
+}
+
+/// The request that a key was used for before, also where there is no place for another.
+async fn replay(
+    shared: &Shared,
+    req: &mut ServiceRequest,
+    owner: &Owner,
+    name: &str,
+    key: Option<&str>,
+) -> Result<Option<Accepted>, Error> {
+    let Some(key) = key else { return Ok(None) };
+    let Some((rid, fingerprint)) = shared.store.keyed(owner, key).await? else { return Ok(None) };
+    let mut digest = blake3::Hasher::new();
+    let mut payload = req.take_payload();
+    while let Some(piece) = payload.next().await {
+        digest.update(&piece.map_err(|error| broken(error, shared.bounds.max_body))?);
+    }
+    let same = key::of_call(key.to_owned(), req.method().as_str(), &target::strip(name), &digest.finalize());
+    if same.fingerprint == fingerprint { Ok(Some(Accepted { rid, replayed: true })) } else { Err(key::taken()) }
 }
 
 /// Whether a call may have a body.
@@ -163,13 +256,19 @@ pub fn new_rid(shared: &Shared) -> Result<Rid, Error> {
 }
 
 /// Keeps a request, in a task of its own: a client that hangs up drops the caller's future, and nothing may be torn.
-async fn keep(shared: &Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<bool, Error> {
+pub async fn keep(shared: &Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<Accepted, Error> {
+    let rid = new.rid;
     let stored = actix_web::rt::spawn(store(shared.clone(), new, body, place));
-    stored.await.map_err(|_| Error::internal())?
+    match stored.await.map_err(|_| Error::internal())?? {
+        Inserted::Stored => Ok(Accepted::now(rid)),
+        Inserted::Known(rid) => Ok(Accepted { rid, replayed: true }),
+        Inserted::KeyTaken => Err(key::taken()),
+        Inserted::Stranger => Err(who::challenge("The user is gone; sign in as another.")),
+    }
 }
 
-/// Body durable, row committed, workers woken, in that order; `false` where the row was refused.
-async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<bool, Error> {
+/// Body durable, row committed, workers woken, in that order.
+async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<Inserted, Error> {
     let rid = new.rid;
     let has_body = body.sink.is_some();
     if let Some(sink) = body.sink {
@@ -177,7 +276,7 @@ async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reser
     }
     failpoint::reach(Place::BeforeInsert);
     let inserted = shared.store.insert(new).await;
-    if !matches!(inserted, Ok(true)) {
+    if !matches!(inserted, Ok(Inserted::Stored)) {
         if has_body && let Err(error) = shared.media.remove(File::Body(rid)).await {
             log::warn!("a body is left over for the sweep: {error}");
         }
@@ -185,27 +284,50 @@ async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reser
     }
     failpoint::reach(Place::AfterInsert);
     place.commit();
-    Ok(true)
+    Ok(Inserted::Stored)
 }
 
-/// Streams the body, which is bounded already, to the disk; no bytes, no file. A batch's is looked at on the way: what is
-/// no array leaves nothing.
-pub async fn spool(shared: &Shared, rid: Rid, req: &mut ServiceRequest, batch: bool) -> Result<Spooled, Error> {
+/// What is looked at while a body is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
+    /// Whether it is a batch: what is no array leaves nothing.
+    pub batch: bool,
+    /// Whether its digest is asked for.
+    pub digested: bool,
+    /// Whether it is for the hosted API: then a password in it is looked for.
+    pub hosted: bool,
+}
+
+/// Streams the body, which is bounded already, to the disk; no bytes, no file.
+pub async fn spool(shared: &Shared, rid: Rid, req: &mut ServiceRequest, how: How) -> Result<Spooled, Error> {
     let mut payload = req.take_payload();
     if matches!(payload, Payload::None) {
         return Ok(Spooled::default());
     }
     let mut sink = shared.media.write_body(rid);
-    let mut splitter = batch.then(Splitter::default);
+    let mut splitter = how.batch.then(Splitter::default);
+    let mut digest = how.digested.then(blake3::Hasher::new);
+    let mut search = how.hosted.then(secret::Search::default);
     while let Some(piece) = payload.next().await {
         let piece = piece.map_err(|error| broken(error, shared.bounds.max_body))?;
         if let Some(splitter) = &mut splitter {
             splitter.push(&piece, drop).map_err(|error| no_array(&error))?;
         }
+        if let Some(digest) = &mut digest {
+            digest.update(&piece);
+        }
+        if let Some(search) = &mut search {
+            search.push(&piece);
+        }
         sink.write(piece).await?;
     }
     let batch = splitter.map(Splitter::end).transpose().map_err(|error| no_array(&error))?;
-    Ok(Spooled { sink: (sink.written() > 0).then_some(sink), batch })
+    Ok(Spooled {
+        sink: (sink.written() > 0).then_some(sink),
+        batch,
+        confidential: search.is_some_and(|search| search.found()),
+        digest: digest.map(|digest| digest.finalize()),
+    })
 }
 
 fn no_array(error: &array::Error) -> Error {

@@ -25,14 +25,21 @@ pub async fn request(req: &HttpRequest, shared: &Shared) -> Result<Request, Erro
     if seconds == 0 {
         return get(shared, rid).await;
     }
-    let mut wait = shared.watchers.wait(rid);
-    let request = get(shared, rid).await?;
-    if request.state.has_ended() {
+    ended(shared, rid, Duration::from_secs(seconds)).await?.ok_or_else(unknown)
+}
+
+/// A request as it is when it has ended, or after so long a time; `None`: there is none.
+pub async fn ended(shared: &Shared, rid: Rid, longest: Duration) -> Result<Option<Request>, Error> {
+    let mut watch = shared.watchers.watch(rid);
+    let request = shared.store.get(rid).await?;
+    if request.as_ref().is_none_or(|request| request.state.has_ended()) {
         return Ok(request);
     }
-    // Ended or not by then, it is looked at again.
-    let _ = tokio::time::timeout(Duration::from_secs(seconds), wait.end()).await;
-    get(shared, rid).await
+    match tokio::time::timeout(longest, watch.end()).await {
+        Ok(Some(request)) => Ok(Some((*request).clone())),
+        // Ended or not by then, it is looked at again.
+        _ => Ok(shared.store.get(rid).await?),
+    }
 }
 
 /// The rid in the path.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::model::{Rid, StoredResult};
-pub use name::{File, extension, result_name};
+pub use name::{File, extension, files_of, result_name};
 
 /// What the media could not do.
 #[derive(Debug, thiserror::Error)]

@@ -57,6 +57,11 @@ fn result_rid(name: &str) -> Option<Rid> {
     right.then_some(rid)
 }
 
+/// The files of a request: its result's, by its name, and its body's.
+pub fn files_of(rid: Rid, result: Option<String>, body: bool) -> impl Iterator<Item = File> {
+    [result.map(File::Result), body.then_some(File::Body(rid))].into_iter().flatten()
+}
+
 /// The name of a request's result.
 #[must_use]
 pub fn result_name(keep: Keep, rid: Rid, content_type: Option<&[u8]>) -> String {

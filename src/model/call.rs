@@ -15,6 +15,8 @@ pub struct Call {
     pub headers: Headers,
     /// The body's length in bytes; `None` where there is no body.
     pub body: Option<u64>,
+    /// Whether the body holds a password: it is wiped when the request has ended.
+    pub confidential: bool,
     /// The prefix of the upstream that it is for; `None`: the hosted API.
     pub upstream: Option<String>,
     /// Headers that are secrets, encrypted; wiped when the request has ended.
@@ -25,6 +27,8 @@ pub struct Call {
     pub repeatable: bool,
     /// Of a batch: the number of elements in its body, each a call of its own.
     pub batch: Option<u64>,
+    /// The URL that is told of the end.
+    pub callback: Option<String>,
 }
 
 impl Call {

@@ -7,6 +7,7 @@ pub mod array;
 mod call;
 mod caller;
 mod headers;
+pub mod prefer;
 mod rid;
 mod state;
 pub mod target;

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
+/// Query parameters that are the server's.
+const OURS: [&str; 3] = ["bgrs", "bgrs_timeout", "bgrs_callback"];
+
 /// What a call asks of the background mechanism with its `bgrs` parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
@@ -13,7 +16,7 @@ pub enum Asked {
     Background,
     /// `no`, `0` or `false`.
     Foreground,
-    /// In the background, but the answer is held for a while; a policy asks for it.
+    /// `auto`: in the background, but the answer is held for a while.
     Auto,
 }
 
@@ -21,7 +24,9 @@ pub enum Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not one of the values that there are.
-    #[error("bgrs takes yes, 1 or true (background), or no, 0 or false (foreground)")]
+    #[error(
+        "bgrs takes yes, 1 or true (background), no, 0 or false (foreground), or auto (the answer is held for a while)"
+    )]
     BadValue,
     /// It stands there twice, and the two ask for different things.
     #[error("bgrs was given twice with different values: send it once")]
@@ -41,6 +46,7 @@ pub fn asked(target: &str) -> Result<Asked, Error> {
         let this = match value.to_ascii_lowercase().as_str() {
             "yes" | "1" | "true" => Asked::Background,
             "no" | "0" | "false" => Asked::Foreground,
+            "auto" => Asked::Auto,
             _ => return Err(Error::BadValue),
         };
         if asked != Asked::Nothing && asked != this {
@@ -63,6 +69,11 @@ pub fn timeout(target: &str) -> Result<Option<Duration>, Error> {
         (Some(text), None) => parse_timeout(&text).map(Some),
         (Some(_), Some(_)) => Err(Error::BadTimeout),
     }
+}
+
+/// The values of the target's `bgrs_callback`, decoded.
+pub fn callbacks(target: &str) -> impl Iterator<Item = String> + '_ {
+    values(target, "bgrs_callback")
 }
 
 /// Reads such a duration.
@@ -128,7 +139,7 @@ fn parameters(target: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn is_ours(parameter: &str) -> bool {
     let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
-    ["bgrs", "bgrs_timeout"].iter().any(|ours| percent_decode_str(name).eq(ours.bytes()))
+    OURS.iter().any(|ours| percent_decode_str(name).eq(ours.bytes()))
 }
 
 #[cfg(test)]
@@ -157,6 +168,7 @@ mod tests {
             ("/a?b=?&bgrs=yes", "/a?b=?"),
             ("/a?bgrs=1&bgrs_timeout=9s&b=2", "/a?b=2"),
             ("/a?bgrs_timeou=1", "/a?bgrs_timeou=1"),
+            ("/a?x=1&bgrs_callback=https://b/?c=%26&bgrs=1", "/a?x=1"),
         ] {
             assert_eq!(strip(sent), left, "{sent}");
         }
@@ -185,9 +197,10 @@ mod tests {
         for sent in ["/a", "/a?", "/a?BGRS=yes", "/a?x=bgrs=yes", "/bgrs=yes"] {
             assert_eq!(asked(sent), Ok(Asked::Nothing), "{sent}");
         }
-        for sent in ["/a?bgrs", "/a?bgrs=", "/a?bgrs=maybe", "/a?bgrs=yes%20", "/a?bgrs=auto", "/a?bgrs=yes&bgrs="] {
+        for sent in ["/a?bgrs", "/a?bgrs=", "/a?bgrs=maybe", "/a?bgrs=yes%20", "/a?bgrs=auto1", "/a?bgrs=yes&bgrs="] {
             assert_eq!(asked(sent), Err(Error::BadValue), "{sent}");
         }
+        assert_eq!(asked("/a?bgrs=Auto&bgrs=auto"), Ok(Asked::Auto));
         assert_eq!(asked("/a?bgrs=yes&bgrs=no"), Err(Error::Contradiction));
     }
 

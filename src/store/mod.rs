@@ -2,6 +2,7 @@
 //!
 //! [`Store`] speaks intent, and says for each act what a crash leaves behind; nothing in it is SQLite's.
 
+mod callbacks;
 mod campaigns;
 pub mod sqlite;
 mod users;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::model::{Call, Caller, Outcome, Owner, Rid, State};
+pub use callbacks::{Callbacks, Delivery};
 pub use campaigns::{By, Campaign, CampaignChange, Campaigns, Count, Export, NewScan, OnRows, Scan, ScanFilter};
 pub use users::{Change, Known, NewUser, Removal, User, Users};
 
@@ -55,8 +57,73 @@ pub struct NewRequest {
     pub vouched: Option<Arc<Known>>,
     /// The captured call; its body, if any, is durable already.
     pub call: Call,
+    /// What makes sure that it is accepted once.
+    pub key: Option<Key>,
     /// When it was accepted.
     pub created: Timestamp,
+}
+
+/// A caller's `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header) and the call that it came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// As sent; it is the owner's own.
+    pub text: String,
+    /// A digest of the call: the same key with another call is a mistake.
+    pub fingerprint: [u8; 32],
+}
+
+/// What became of a request that was to be queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It waits.
+    Stored,
+    /// The user is gone, or no longer as the request vouches; nothing was stored.
+    Stranger,
+    /// The owner's key has been used for that call, which is this request; nothing was stored.
+    Known(Rid),
+    /// The owner's key has been used for another call; nothing was stored.
+    KeyTaken,
+}
+
+/// What became of a request that was to be cancelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It was queued.
+    Queued,
+    /// It was put aside until its next attempt.
+    Retrying(Owner),
+    /// A worker had it, by this hold.
+    Running(Claim),
+    /// It had ended already, and stays as it is.
+    Ended,
+}
+
+/// Which requests are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Whose; `None`: everybody's.
+    pub owners: Option<Vec<Owner>>,
+    /// In one of these states; empty: in any.
+    pub states: Vec<State>,
+    /// What the name begins with.
+    pub name: Option<String>,
+    /// Accepted at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Accepted before this moment.
+    pub until: Option<Timestamp>,
+    /// Only ids below this one.
+    pub before: Option<i64>,
+}
+
+/// Where a request stands, as far as its files are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state.
+    pub state: State,
+    /// Its result's file name.
+    pub result: Option<String>,
+    /// Whether its body is wiped at its end.
+    pub confidential: bool,
 }
 
 /// A worker's hold on a request: what it writes is fenced by it.
@@ -94,6 +161,8 @@ pub struct Ending {
     pub at: Timestamp,
     /// When row, details and file expire.
     pub expires: Timestamp,
+    /// Whether somebody is to be told: the call has a callback.
+    pub told: bool,
 }
 
 /// A background request as it is shown. Times are the interface's text.
@@ -191,9 +260,25 @@ pub struct Unended {
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Queues a request. When it returns, the row survives a kill (and with full durability a power cut). A crash
-    /// before leaves a body without a row, which the sweep removes. `false`, and nothing stored, where the user is
-    /// gone, or no longer as the request vouches.
-    async fn insert(&self, new: NewRequest) -> Result<bool>;
+    /// before leaves a body without a row, which the sweep removes.
+    async fn insert(&self, new: NewRequest) -> Result<Inserted>;
+
+    /// The request that an owner's key was used for, with the fingerprint of its call.
+    async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, [u8; 32])>>;
+
+    /// Ends a request that has not ended; `None` if there is no such request. Its worker's hold is lost with it; a crash
+    /// right after it leaves a file of the body where that is confidential, which the sweep removes.
+    async fn cancel(&self, rid: Rid, now: Timestamp, expires: Timestamp) -> Result<Option<Cancelled>>;
+
+    /// Removes a request that has ended, with its details. A crash after it leaves files without a row, which the sweep
+    /// removes. `None`: there is none that has ended.
+    async fn forget(&self, rid: Rid) -> Result<Option<Leftover>>;
+
+    /// The call of a request, as it was stored; its secrets are gone once it has ended.
+    async fn call(&self, rid: Rid) -> Result<Option<Call>>;
+
+    /// Up to `limit` requests, newest first.
+    async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Request>>;
 
     /// Gives the owner's oldest waiting request to a worker until `lease`. A crash after it leaves a running row,
     /// which [`Store::rescue`] finds.
@@ -206,8 +291,8 @@ pub trait Store: Send + Sync {
     /// Puts a running request aside until `due`, unless its hold is lost (`false`), and says why in its details.
     async fn retry(&self, claim: Claim, now: Timestamp, due: Timestamp, detail: &str) -> Result<bool>;
 
-    /// Requests put aside: whose, and until when.
-    async fn retrying(&self) -> Result<Vec<(Owner, Timestamp)>>;
+    /// Requests put aside: whose, which, and until when.
+    async fn retrying(&self) -> Result<Vec<(Owner, Rid, Timestamp)>>;
 
     /// Takes what an upstream reports of a request, as [`Store::report`] does; `None` if there is no such request,
     /// `false`, and nothing changed, where it has ended.
@@ -283,8 +368,8 @@ pub trait Store: Send + Sync {
     /// files without rows, which the sweep removes.
     async fn expire(&self, now: Timestamp, limit: usize) -> Result<Vec<Leftover>>;
 
-    /// Of these requests, those that exist: with their state, and the name of their result.
-    async fn states(&self, rids: Vec<Rid>) -> Result<HashMap<Rid, (State, Option<String>)>>;
+    /// Of these requests, those that exist.
+    async fn standings(&self, rids: Vec<Rid>) -> Result<HashMap<Rid, Standing>>;
 
     /// Up to `limit` finished requests with a result and an id above `after`: id, rid, file name, bytes.
     async fn results(&self, after: i64, limit: usize) -> Result<Vec<(i64, Rid, String, u64)>>;

@@ -1,10 +1,12 @@
 //! The holds of this process: prolonged by a task of its own, so that no job can starve its own heartbeat.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use lru::LruCache;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -16,10 +18,25 @@ pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
 /// How often holds are prolonged: three may fail before one is lost.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// Holds that are remembered as lost before they were begun to be prolonged, at most.
+const MOST_LOST: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
 /// The holds of this process. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Leases {
-    held: Arc<Mutex<HashMap<Claim, watch::Sender<()>>>>,
+    holds: Arc<Mutex<Holds>>,
+}
+
+struct Holds {
+    held: HashMap<Claim, watch::Sender<()>>,
+    /// Lost between the claim's commit and the beginning of its run.
+    lost: LruCache<Claim, ()>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self { holds: Arc::new(Mutex::new(Holds { held: HashMap::new(), lost: LruCache::sparse(MOST_LOST) })) }
+    }
 }
 
 /// A hold that is prolonged until it is dropped.
@@ -34,7 +51,11 @@ impl Leases {
     #[must_use]
     pub fn hold(&self, claim: Claim) -> Lease {
         let (held, lost) = watch::channel(());
-        self.lock().insert(claim, held);
+        let mut holds = self.lock();
+        if holds.lost.pop(&claim).is_none() {
+            holds.held.insert(claim, held);
+        }
+        drop(holds);
         Lease { leases: self.clone(), claim, lost }
     }
 
@@ -60,7 +81,7 @@ impl Leases {
     /// # Errors
     /// When the rows cannot be written.
     pub async fn beat(&self, store: &dyn Store, clock: &dyn Clock) -> store::Result<()> {
-        let claims: Vec<Claim> = self.lock().keys().copied().collect();
+        let claims: Vec<Claim> = self.lock().held.keys().copied().collect();
         if !claims.is_empty() {
             let lost = store.heartbeat(claims, Self::end(clock.now())).await?;
             lost.iter().for_each(|claim| self.lose(claim));
@@ -69,13 +90,21 @@ impl Leases {
     }
 
     fn lose(&self, claim: &Claim) {
-        if self.lock().remove(claim).is_some() {
+        if self.lock().held.remove(claim).is_some() {
             log::warn!("{} attempt {}: its hold is lost, it is dropped", claim.rid, claim.attempt);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Claim, watch::Sender<()>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends a hold: its request was cancelled. A run that has not begun yet ends as it begins.
+    pub fn cancel(&self, claim: Claim) {
+        let mut holds = self.lock();
+        if holds.held.remove(&claim).is_none() {
+            holds.lost.put(claim, ());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Holds> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,6 +117,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.leases.lock().remove(&self.claim);
+        self.leases.lock().held.remove(&self.claim);
     }
 }

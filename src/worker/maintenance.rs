@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::callbacks::Deliverer;
 use super::lease::Leases;
 use crate::clock::Clock;
 use crate::failpoint::{self, Place};
-use crate::media::{File, Media, Walk};
+use crate::media::{self, File, Media, Walk};
 use crate::model::time::Keep;
 use crate::scheduler::Scheduler;
 use crate::store::{self, Lapsed, Leftover, Rescued, Store};
@@ -42,6 +43,8 @@ pub struct Maintenance {
     pub watchers: Watchers,
     /// The holds of this process.
     pub leases: Leases,
+    /// Who tells receivers of callbacks.
+    pub deliverer: Deliverer,
     /// Attempts in all.
     pub attempts: i64,
     /// How long results are kept.
@@ -120,10 +123,12 @@ impl Maintenance {
                 Rescued::Requeued(rid, owner) => {
                     log::warn!("{rid}: had lost its worker, it waits again");
                     self.scheduler.enqueue(owner);
+                    self.watchers.changed(rid);
                 }
                 Rescued::Failed(rid) => {
                     log::warn!("{rid}: had lost its worker, it failed");
-                    self.watchers.ended(rid);
+                    self.watchers.ended(rid, None);
+                    self.deliverer.wake();
                 }
             }
         }
@@ -137,12 +142,10 @@ impl Maintenance {
             failpoint::reach(Place::ExpiredWithFile);
         }
         for Leftover { rid, result, body } in gone {
-            if let Some(name) = result {
-                self.media.remove(File::Result(name)).await?;
+            for file in media::files_of(rid, result, body) {
+                self.media.remove(file).await?;
             }
-            if body {
-                self.media.remove(File::Body(rid)).await?;
-            }
+            self.watchers.ended(rid, None);
         }
         Ok(count)
     }
@@ -181,15 +184,15 @@ impl Maintenance {
 
     async fn remove_orphans(&self, files: Vec<File>, quiet: bool) -> anyhow::Result<()> {
         let rids = files.iter().filter_map(File::rid).collect();
-        let states = self.store.states(rids).await?;
+        let standings = self.store.standings(rids).await?;
         for file in files {
-            let row = file.rid().and_then(|rid| states.get(&rid));
+            let row = file.rid().and_then(|rid| standings.get(&rid));
             let orphan = match (&file, row) {
                 // Without quiet, the file may be of a submission, or of a worker, that is about to write its row.
                 (_, None) => quiet || self.is_old(&file).await?,
-                (File::Body(_), Some((state, _))) => state.has_ended(),
-                (File::Result(name), Some((state, result))) => {
-                    (quiet || state.has_ended()) && result.as_ref() != Some(name)
+                (File::Body(_), Some(row)) => row.confidential && row.state.has_ended(),
+                (File::Result(name), Some(row)) => {
+                    (quiet || row.state.has_ended()) && row.result.as_ref() != Some(name)
                 }
             };
             if orphan {

@@ -1,5 +1,6 @@
 //! Running what waits: a bounded pool, the leases, and the upkeep of rows and files.
 
+mod callbacks;
 mod lease;
 mod maintenance;
 mod pool;
@@ -7,6 +8,7 @@ mod retries;
 mod run_one;
 mod settle;
 
+pub use callbacks::Deliverer;
 pub use lease::Leases;
 pub use maintenance::{Maintenance, STEP};
 pub use pool::{Adopter, Options, Pool};

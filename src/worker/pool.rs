@@ -60,8 +60,9 @@ impl Adopter {
             let stop = async move {
                 let _ = stopping.wait_for(|stop| *stop).await;
             };
+            let rid = claimed.claim.rid;
             if let Run::Again(due) = this.runner.adopt(claimed, under_way, stop).await {
-                this.retries.add(turn.owner.clone(), due);
+                this.retries.add(turn.owner.clone(), rid, due);
             }
             drop((turn, permit));
         });
@@ -154,10 +155,11 @@ async fn work(
             following = scheduler.next_now();
             following.as_ref().map(|turn| turn.owner.clone())
         };
+        let rid = request.claim.rid;
         let (run, after) = runner.run(request, stop, next).await;
         claimed = after;
         if let Run::Again(due) = run {
-            retries.add(turn.owner.clone(), due);
+            retries.add(turn.owner.clone(), rid, due);
         }
         let Some(next) = following else { return };
         turn = next;

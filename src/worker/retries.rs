@@ -2,21 +2,30 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lru::LruCache;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::model::Owner;
+use crate::model::{Owner, Rid};
 use crate::scheduler::Scheduler;
 
 /// The longest sleep: the clock may be set while it lasts.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Who is to be woken when, the next on top.
-type Due = BinaryHeap<Reverse<(Timestamp, Owner)>>;
+/// Cancelled requests that are remembered until they would be put aside, at most.
+const MOST_CANCELLED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+struct Due {
+    /// Who is to be woken when, the next on top.
+    sleeping: BinaryHeap<Reverse<(Timestamp, Owner, Rid)>>,
+    /// Cancelled between the commit that put them aside and the word of it here.
+    cancelled: LruCache<Rid, ()>,
+}
 
 /// Wakes the owners of such requests. What is here is a hint, rebuilt from the table at start. Cheap to clone.
 #[derive(Clone)]
@@ -31,20 +40,38 @@ impl Retries {
     /// Knows of nothing yet.
     #[must_use]
     pub fn new(scheduler: Scheduler, clock: Arc<dyn Clock>) -> Self {
-        Self { scheduler, clock, due: Arc::default(), changed: Arc::default() }
+        let due = Due { sleeping: BinaryHeap::new(), cancelled: LruCache::sparse(MOST_CANCELLED) };
+        Self { scheduler, clock, due: Arc::new(Mutex::new(due)), changed: Arc::default() }
     }
 
     /// Takes in what the table says is put aside; the scheduler has counted it.
-    pub fn restore(&self, retrying: Vec<(Owner, Timestamp)>) {
-        self.lock().extend(retrying.into_iter().map(|(owner, due)| Reverse((due, owner))));
+    pub fn restore(&self, retrying: Vec<(Owner, Rid, Timestamp)>) {
+        self.lock().sleeping.extend(retrying.into_iter().map(|(owner, rid, due)| Reverse((due, owner, rid))));
         self.changed.notify_one();
     }
 
     /// A request was put aside.
-    pub fn add(&self, owner: Owner, due: Timestamp) {
+    pub fn add(&self, owner: Owner, rid: Rid, due: Timestamp) {
+        let mut waiting = self.lock();
+        if waiting.cancelled.pop(&rid).is_some() {
+            return;
+        }
         self.scheduler.sleep(owner.clone());
-        self.lock().push(Reverse((due, owner)));
+        waiting.sleeping.push(Reverse((due, owner, rid)));
+        drop(waiting);
         self.changed.notify_one();
+    }
+
+    /// A request that was put aside is cancelled: its owner's place is free again.
+    pub fn cancel(&self, owner: &Owner, rid: Rid) {
+        let mut waiting = self.lock();
+        let before = waiting.sleeping.len();
+        waiting.sleeping.retain(|Reverse((_, _, sleeping))| *sleeping != rid);
+        if waiting.sleeping.len() < before {
+            self.scheduler.withdraw_sleeping(owner.clone());
+        } else {
+            waiting.cancelled.put(rid, ());
+        }
     }
 
     /// Wakes whoever is due, for ever.
@@ -59,12 +86,12 @@ impl Retries {
     /// Wakes whoever is due, and says when to look again.
     fn wake_due(&self) -> Duration {
         let mut due = self.lock();
-        while let Some(Reverse((at, _))) = due.peek() {
+        while let Some(Reverse((at, ..))) = due.sleeping.peek() {
             let rest = at.duration_since(self.clock.now());
             if rest.is_positive() {
                 return rest.unsigned_abs().min(LONGEST);
             }
-            if let Some(Reverse((_, owner))) = due.pop() {
+            if let Some(Reverse((_, owner, _))) = due.sleeping.pop() {
                 self.scheduler.wake(owner);
             }
         }

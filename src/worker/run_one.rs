@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
+use super::callbacks::Deliverer;
 use super::lease::Leases;
 use super::settle::Settler;
 use crate::clock::Clock;
 use crate::dispatch::{self, Dispatch, Replay, Report, Response, UnderWay};
 use crate::failpoint::{self, Place};
-use crate::media::{self, File, Media, Stored, result_name};
+use crate::media::{self, File, Media, Sink, result_name};
 use crate::model::time::Keep;
 use crate::model::{Answer, Call, Failure, FailureKind, Headers, Outcome, Owner, Rid, is_idempotent};
 use crate::progress::{Listener, Progress};
@@ -42,16 +43,20 @@ pub enum Run {
 
 /// The end of an attempt.
 enum End {
-    /// The request has ended with it.
-    Outcome(Outcome),
+    /// The API has answered.
+    Answered(Answered),
+    /// There is no answer.
+    Failed(Failure),
     /// There was no answer, but there may be one after a rest.
     Again { rest: Duration, detail: String },
 }
 
-impl End {
-    fn finished(answer: Answer) -> Self {
-        Self::Outcome(Outcome::Finished(answer))
-    }
+/// An answer that has come whole, and is not durable yet.
+struct Answered {
+    status: u16,
+    headers: Headers,
+    /// Its body, with the name of the file; `None` where there is none.
+    body: Option<(Box<dyn Sink>, String)>,
 }
 
 /// Runs requests one at a time; a pool runs many of these. Tests drive it without a pool.
@@ -69,6 +74,8 @@ pub struct Runner {
     pub watchers: Watchers,
     /// Who makes small results durable.
     pub settler: Settler,
+    /// Who tells receivers of callbacks.
+    pub deliverer: Deliverer,
     /// The holds.
     pub leases: Leases,
     /// What holds for which calls.
@@ -129,8 +136,8 @@ impl Runner {
     ) -> (Run, Option<Claimed>) {
         let begun = Instant::now();
         let claim = claimed.claim;
-        let (method, repeatable, has_body) =
-            (claimed.call.method.clone(), claimed.call.repeatable, claimed.call.body.is_some());
+        let (method, repeatable) = (claimed.call.method.clone(), claimed.call.repeatable);
+        self.watchers.changed(claim.rid);
         let mut lease = self.leases.hold(claim);
         let (progress, listener) = Progress::new(self.clock.clone());
         let end = tokio::select! {
@@ -142,17 +149,19 @@ impl Runner {
                     self.put_back(claim).await;
                     return (Run::Dropped, None);
                 }
-                End::Outcome(Outcome::Failed(Failure::interrupted(&method)))
+                End::Failed(Failure::interrupted(&method))
             }
         };
         while !self.report_once(claim, &listener).await {
             tokio::time::sleep(PAUSE).await;
         }
         let outcome = match end {
-            End::Outcome(outcome) => outcome,
+            // From here on nothing is dropped half-way: a file whose hold is lost is removed again.
+            End::Answered(answered) => self.make_durable(answered).await,
+            End::Failed(failure) => Outcome::Failed(failure),
             End::Again { rest, detail } => return (self.put_aside(claim, rest, &detail).await, None),
         };
-        let next = self.end(claim, outcome, has_body, begun, next()).await;
+        let next = self.end(&claimed.call, claim, outcome, begun, next()).await;
         (Run::Ended, next)
     }
 
@@ -176,6 +185,7 @@ impl Runner {
             listener.put_back(news);
             return false;
         }
+        self.watchers.changed(claim.rid);
         true
     }
 
@@ -237,7 +247,7 @@ impl Runner {
                 let said = retry_after(&response.headers, self.clock.now());
                 (said.unwrap_or(rest), format!("the upstream answered {}", response.status))
             }
-            (Ok(response), _) => return self.keep(rid, response, &progress).await.map(End::finished),
+            (Ok(response), _) => return self.receive(rid, response, &progress).await.map(End::Answered),
             (Err(error), Some(rest)) if error.is_passing() => (rest, error.to_string()),
             (Err(error), None) if error.is_passing() && tries > 1 => {
                 return Err(Failure::no_answer(format!("{error}; given up after {tries} attempts")));
@@ -261,34 +271,38 @@ impl Runner {
         Ok(call)
     }
 
-    /// Makes an answer durable.
-    async fn keep(&self, rid: Rid, response: Response, progress: &Progress) -> Result<Answer, Failure> {
-        let (status, headers) = (response.status, response.headers.clone());
-        let stored = self.store_result(rid, response, progress).await?;
-        failpoint::reach(Place::ResultWithoutRow);
-        let (result, copy) = stored.map(|stored| (stored.result, stored.copy)).unzip();
-        Ok(Answer { status, headers, result, copy: copy.flatten() })
-    }
-
-    /// Streams the answer's body into its file; no bytes, no file.
-    async fn store_result(&self, rid: Rid, response: Response, progress: &Progress) -> Result<Option<Stored>, Failure> {
+    /// Streams the answer's body into a file that has no name yet; no bytes, no file.
+    async fn receive(&self, rid: Rid, response: Response, progress: &Progress) -> Result<Answered, Failure> {
+        let Response { status, headers, length, mut body } = response;
         let mut sink = self.media.write_result();
-        let mut body = response.body;
         let mut said = 0;
         while let Some(piece) = body.next().await {
             sink.write(piece.map_err(|error| unanswered(&error))?).await.map_err(|error| unstorable(&error))?;
-            if let Some(hundredths) = response.length.and_then(|total| part(sink.written(), total))
+            if let Some(hundredths) = length.and_then(|total| part(sink.written(), total))
                 && hundredths > said
             {
                 said = hundredths;
                 progress.set(f64::from(hundredths) / 100.0);
             }
         }
-        if sink.written() == 0 {
-            return Ok(None);
-        }
-        let name = result_name(self.keep, rid, response.headers.get("content-type"));
-        sink.commit(File::Result(name)).await.map(Some).map_err(|error| unstorable(&error))
+        let name = result_name(self.keep, rid, headers.get("content-type"));
+        let body = (sink.written() > 0).then_some((sink, name));
+        Ok(Answered { status, headers, body })
+    }
+
+    /// Makes an answer durable.
+    async fn make_durable(&self, answered: Answered) -> Outcome {
+        let Answered { status, headers, body } = answered;
+        let stored = match body {
+            Some((sink, name)) => match sink.commit(File::Result(name)).await {
+                Ok(stored) => Some(stored),
+                Err(error) => return Outcome::Failed(unstorable(&error)),
+            },
+            None => None,
+        };
+        failpoint::reach(Place::ResultWithoutRow);
+        let (result, copy) = stored.map(|stored| (stored.result, stored.copy)).unzip();
+        Outcome::Finished(Answer { status, headers, result, copy: copy.flatten() })
     }
 
     /// Puts a request aside until its next attempt, for as long as it takes.
@@ -299,6 +313,7 @@ impl Runner {
             match self.store.retry(claim, now, due, detail).await {
                 Ok(true) => {
                     log::info!("{} attempt {}: {detail}", claim.rid, claim.attempt);
+                    self.watchers.changed(claim.rid);
                     return Run::Again(due);
                 }
                 Ok(false) => return Run::Dropped,
@@ -310,17 +325,17 @@ impl Runner {
         }
     }
 
-    /// Ends the row, for as long as it takes: the disk may be full for both file and row. Then the body is wiped.
+    /// Ends the row, for as long as it takes: the disk may be full for both file and row. Then a confidential body is wiped.
     async fn end(
         &self,
+        call: &Call,
         claim: store::Claim,
         outcome: Outcome,
-        has_body: bool,
         begun: Instant,
         next: Option<Owner>,
     ) -> Option<Claimed> {
         let at = self.clock.now();
-        let ending = Ending { outcome, at, expires: self.keep.expiry(at) };
+        let ending = Ending { outcome, at, expires: self.keep.expiry(at), told: call.callback.is_some() };
         let (held, next) = loop {
             match self.finish(claim, ending.clone(), next.as_ref()).await {
                 Ok(done) => break done,
@@ -334,7 +349,7 @@ impl Runner {
             self.settler.wake();
         }
         failpoint::reach(Place::EndedWithBody);
-        if has_body {
+        if call.confidential && held {
             self.remove(File::Body(claim.rid)).await;
         }
         if !held {
@@ -343,9 +358,23 @@ impl Runner {
             }
             return next;
         }
-        self.watchers.ended(claim.rid);
+        if ending.told {
+            self.deliverer.wake();
+        }
+        self.tell(claim.rid).await;
         log_end(claim, &ending.outcome, begun);
         next
+    }
+
+    /// Tells those who watch of the end; the row is looked at once for all of them.
+    async fn tell(&self, rid: Rid) {
+        if self.watchers.is_watched(rid) {
+            let request = self.store.get(rid).await.unwrap_or_else(|error| {
+                log::warn!("{rid}: those who watch it have to look themselves: {error}");
+                None
+            });
+            self.watchers.ended(rid, request);
+        }
     }
 
     async fn finish(
@@ -381,7 +410,10 @@ impl Runner {
     async fn put_back(&self, claim: store::Claim) {
         let detail = "interrupted by a restart; queued again";
         match self.store.release(claim, self.clock.now(), detail).await {
-            Ok(_) => log::info!("{} attempt {}: put back in the queue", claim.rid, claim.attempt),
+            Ok(_) => {
+                self.watchers.changed(claim.rid);
+                log::info!("{} attempt {}: put back in the queue", claim.rid, claim.attempt);
+            }
             Err(error) => log::warn!("{}: not put back now, the next start will: {error}", claim.rid),
         }
     }
@@ -416,7 +448,7 @@ async fn limited(limit: Duration, begun: Instant, attempt: impl Future<Output = 
             kind: FailureKind::TimedOut,
         },
     };
-    End::Outcome(Outcome::Failed(failure))
+    End::Failed(failure)
 }
 
 /// The longest rest that an upstream may ask for.

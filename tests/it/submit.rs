@@ -64,7 +64,7 @@ fn any_other_value_and_two_that_contradict_are_refused() {
     let bad = [
         "bgrs",
         "bgrs=",
-        "bgrs=auto",
+        "bgrs=autos",
         "bgrs=2",
         "bgrs=-1",
         "bgrs=y",

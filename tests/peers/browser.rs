@@ -45,13 +45,13 @@ look().catch((error) => ({ error: error.name })).then((what) => say("/seen", wha
 "#;
 
 /// A browser on one page, killed with all its processes when the test is done with it.
-struct Browser {
+pub struct Browser {
     child: Child,
     _profile: TempDir,
 }
 
 impl Browser {
-    fn open(program: &Path, url: &str) -> Self {
+    pub fn open(program: &Path, url: &str) -> Self {
         let profile = TempDir::new().expect("a temporary folder");
         let mut command = command(program);
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"]);

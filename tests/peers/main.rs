@@ -7,6 +7,7 @@ mod callers;
 #[path = "../it/common/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the other tests, which use the rest")]
 mod common;
+mod events;
 mod fastcgi;
 mod nginx;
 mod peer;

@@ -53,7 +53,7 @@ const CDN: &str = "
             proxy_set_header X-Forwarded-Proto https;
         }";
 
-fn nginx(program: &Path, dir: TempDir, server: &str) -> Peer {
+pub fn nginx(program: &Path, dir: TempDir, server: &str) -> Peer {
     let port = free_port();
     let ssl = if server.contains("ssl_certificate") { " ssl" } else { "" };
     let text = CONFIGURATION.replace("$PORT", &port.to_string()).replace("$SSL", ssl).replace("$SERVER", server);

@@ -1,7 +1,9 @@
 //! The store in one SQLite file: one writer thread with group commit, a few readers.
 
+mod callbacks;
 mod campaigns;
 mod connection;
+mod list;
 mod long;
 mod post;
 mod queue;

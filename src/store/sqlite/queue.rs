@@ -3,23 +3,30 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::rows::{CALL, add_detail, read_call, read_rid};
+use super::callbacks;
+use super::rows::{CALL, add_detail, read_call, read_rid, read_state};
 use super::users::{caller, is_still};
-use crate::model::{Answer, Call, Failure, Outcome, Owner, time};
-use crate::store::{Claim, Claimed, Ending, Lapsed, NewRequest, Rescued, Result};
+use crate::model::{Answer, Call, Failure, Outcome, Owner, Rid, State, time};
+use crate::store::{Cancelled, Claim, Claimed, Ending, Inserted, Lapsed, NewRequest, Rescued, Result};
 
-pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
+pub fn insert(connection: &Connection, new: &NewRequest) -> Result<Inserted> {
     let known = match &new.vouched {
         Some(known) => is_still(connection, known)?,
         // A body may have taken long: its caller may be gone since.
         None => new.owner.local_id().is_none() || caller(connection, &new.owner)?.is_some(),
     };
     if !known {
-        return Ok(false);
+        return Ok(Inserted::Stranger);
+    }
+    // The writer is one: nobody uses the key in between.
+    if let Some(key) = &new.key
+        && let Some((rid, fingerprint)) = keyed(connection, &new.owner, &key.text)?
+    {
+        return Ok(if fingerprint == key.fingerprint { Inserted::Known(rid) } else { Inserted::KeyTaken });
     }
     let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, batch, upstream, secrets, timeout,
-                   repeatable, created_dt)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                   repeatable, confidential, callback, idempotency_key, fingerprint, created_dt)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let call = &new.call;
     connection.prepare_cached(sql)?.execute(params![
         new.rid.to_string(),
@@ -34,9 +41,46 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<bool> {
         call.secrets,
         call.timeout.map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)),
         call.repeatable,
+        call.confidential,
+        call.callback,
+        new.key.as_ref().map(|key| &key.text),
+        new.key.as_ref().map(|key| key.fingerprint),
         time::format(new.created),
     ])?;
-    Ok(true)
+    Ok(Inserted::Stored)
+}
+
+/// The request that an owner's key was used for, with the fingerprint of its call.
+pub fn keyed(connection: &Connection, owner: &Owner, key: &str) -> Result<Option<(Rid, [u8; 32])>> {
+    let sql = "SELECT rid, fingerprint FROM bgrs INDEXED BY bgrs_keys
+               WHERE idempotency_key IS NOT NULL AND source = ? AND user_id = ? AND idempotency_key = ?";
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row(params![owner.source, owner.id, key], |row| Ok((read_rid(row, 0)?, row.get(1)?)));
+    Ok(found.optional()?)
+}
+
+/// Ends a request that has not ended.
+pub fn cancel(connection: &Connection, rid: Rid, now: Timestamp, expires: Timestamp) -> Result<Option<Cancelled>> {
+    let sql = "SELECT id, status_id, attempts, source, user_id FROM bgrs WHERE rid = ?";
+    let found = connection.prepare_cached(sql)?.query_row([rid.to_string()], |row| {
+        let claim = Claim { id: row.get(0)?, rid, attempt: row.get(2)? };
+        Ok((claim, read_state(row, 1)?, Owner { source: row.get(3)?, id: row.get(4)? }))
+    });
+    let Some((claim, state, owner)) = found.optional()? else { return Ok(None) };
+    let cancelled = match state {
+        State::Queued => Cancelled::Queued,
+        State::Retrying => Cancelled::Retrying(owner),
+        State::Running => Cancelled::Running(claim),
+        State::Finished | State::Failed | State::Cancelled => return Ok(Some(Cancelled::Ended)),
+    };
+    let sql = "UPDATE bgrs SET status_id = 6, lease_dt = NULL, retry_dt = NULL, finished_dt = ?, expires_dt = ?,
+                   secrets = NULL
+               WHERE id = ?";
+    connection.prepare_cached(sql)?.execute(params![time::format(now), time::format(expires), claim.id])?;
+    add_detail(connection, claim.id, &time::format(now), "cancelled")?;
+    callbacks::begin(connection, claim.id, now)?;
+    Ok(Some(cancelled))
 }
 
 pub fn claim(connection: &Connection, owner: &Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>> {
@@ -114,6 +158,9 @@ pub fn finish(connection: &Connection, claim: Claim, ending: &Ending) -> Result<
             Outcome::Failed(failure) => &failure.detail,
         };
         add_detail(connection, claim.id, &time::format(ending.at), detail)?;
+        if ending.told {
+            callbacks::begin(connection, claim.id, ending.at)?;
+        }
     }
     Ok(held)
 }
@@ -137,7 +184,7 @@ fn finish_with(connection: &Connection, claim: Claim, ending: &Ending, answer: &
         claim.attempt,
     ])?;
     if let Some(bytes) = answer.copy.as_ref().filter(|_| changed > 0) {
-        let sql = "INSERT INTO bgrs_copies (bgrs_id, bytes) VALUES (?, ?)";
+        let sql = "INSERT OR REPLACE INTO bgrs_copies (bgrs_id, bytes) VALUES (?, ?)";
         connection.prepare_cached(sql)?.execute(params![claim.id, &**bytes])?;
     }
     Ok(changed > 0)
@@ -175,7 +222,7 @@ pub fn rescue(
         Lapsed::All => ":".to_owned(),
         Lapsed::Before(moment) => time::format(moment),
     };
-    let sql = "SELECT id, rid, attempts, source, user_id, method, repeatable, tries FROM bgrs
+    let sql = "SELECT id, rid, attempts, source, user_id, method, repeatable, tries, callback IS NOT NULL FROM bgrs
                INDEXED BY bgrs_unended WHERE finished_dt IS NULL AND status_id = 2 AND lease_dt < ?
                ORDER BY id LIMIT ?";
     let lost: Vec<Lost> = connection
@@ -187,6 +234,7 @@ pub fn rescue(
                 method: row.get(5)?,
                 repeatable: row.get(6)?,
                 tries: row.get(7)?,
+                told: row.get(8)?,
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
@@ -200,6 +248,7 @@ struct Lost {
     method: String,
     repeatable: bool,
     tries: i64,
+    told: bool,
 }
 
 fn rescue_one(
@@ -209,7 +258,7 @@ fn rescue_one(
     now: Timestamp,
     expires: Timestamp,
 ) -> Result<Rescued> {
-    let Lost { claim, owner, method, repeatable, tries } = lost;
+    let Lost { claim, owner, method, repeatable, tries, told } = lost;
     let failure = if !repeatable {
         Failure::interrupted(&method)
     } else if claim.attempt - tries >= attempts {
@@ -220,7 +269,7 @@ fn rescue_one(
         add_detail(connection, claim.id, &time::format(now), &detail)?;
         return Ok(Rescued::Requeued(claim.rid, owner));
     };
-    let ending = Ending { outcome: Outcome::Failed(failure), at: now, expires };
+    let ending = Ending { outcome: Outcome::Failed(failure), at: now, expires, told };
     finish(connection, claim, &ending)?;
     Ok(Rescued::Failed(claim.rid))
 }

@@ -8,18 +8,56 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;
-use super::queue::{claim, finish, heartbeat, insert, requeue, rescue, retry};
-use super::rows::{REQUEST, add_detail, read_leftover, read_request, read_rid, read_state};
+use super::list::list;
+use super::queue::{cancel, claim, finish, heartbeat, insert, keyed, requeue, rescue, retry};
+use super::rows::{CALL, REQUEST, add_detail, read_call, read_leftover, read_request, read_rid, read_state};
 use super::users::is_still;
-use crate::model::{Owner, Rid, State, time};
+use crate::model::{Call, Owner, Rid, time};
 use crate::store::{
-    Claim, Claimed, Detail, Ending, Known, Lapsed, Leftover, NewRequest, Request, Rescued, Result, Store, Unended,
+    Cancelled, Claim, Claimed, Detail, Ending, Filter, Inserted, Known, Lapsed, Leftover, NewRequest, Request, Rescued,
+    Result, Standing, Store, Unended,
 };
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn insert(&self, new: NewRequest) -> Result<bool> {
+    async fn insert(&self, new: NewRequest) -> Result<Inserted> {
         self.write(move |connection| insert(connection, &new)).await
+    }
+
+    async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, [u8; 32])>> {
+        let (owner, key) = (owner.clone(), key.to_owned());
+        self.read(move |connection| keyed(connection, &owner, &key)).await
+    }
+
+    async fn cancel(&self, rid: Rid, now: Timestamp, expires: Timestamp) -> Result<Option<Cancelled>> {
+        self.write(move |connection| cancel(connection, rid, now, expires)).await
+    }
+
+    async fn forget(&self, rid: Rid) -> Result<Option<Leftover>> {
+        self.write(move |connection| {
+            let sql = "DELETE FROM bgrs WHERE rid = ? AND finished_dt IS NOT NULL
+                       RETURNING rid, result, body IS NOT NULL";
+            Ok(connection.prepare_cached(sql)?.query_row([rid.to_string()], read_leftover).optional()?)
+        })
+        .await
+    }
+
+    async fn call(&self, rid: Rid) -> Result<Option<Call>> {
+        self.read(move |connection| {
+            let sql = format!("SELECT {CALL} FROM bgrs WHERE rid = ?");
+            let found = connection.prepare_cached(&sql)?.query_row([rid.to_string()], |row| read_call(row, 0));
+            Ok(found.optional()?)
+        })
+        .await
+    }
+
+    async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Request>> {
+        // Whoever looks at everybody's, or for a name or a time, may walk far.
+        if filter.owners.is_some() && filter.name.is_none() && filter.since.is_none() && filter.until.is_none() {
+            self.read(move |connection| list(connection, &filter, limit)).await
+        } else {
+            self.long(move |connection| list(connection, &filter, limit)).await
+        }
     }
 
     async fn claim(&self, owner: &Owner, now: Timestamp, lease: Timestamp) -> Result<Option<Claimed>> {
@@ -66,7 +104,7 @@ impl Store for Sqlite {
     async fn unsettled(&self, after: i64, limit: usize) -> Result<Vec<(i64, String)>> {
         self.read(move |connection| {
             let sql = "SELECT c.bgrs_id, b.result FROM bgrs_copies c JOIN bgrs b ON b.id = c.bgrs_id
-                       WHERE c.bgrs_id > ? ORDER BY c.bgrs_id LIMIT ?";
+                       WHERE c.bgrs_id > ? AND b.result IS NOT NULL ORDER BY c.bgrs_id LIMIT ?";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map(params![after, limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -106,7 +144,7 @@ impl Store for Sqlite {
     async fn adopt(&self, new: NewRequest, lease: Timestamp, detail: &str) -> Result<Option<Claim>> {
         let detail = detail.to_owned();
         self.write(move |connection| {
-            if !insert(connection, &new)? {
+            if insert(connection, &new)? != Inserted::Stored {
                 return Ok(None);
             }
             let claim = Claim { id: connection.last_insert_rowid(), rid: new.rid, attempt: 1 };
@@ -131,15 +169,15 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn retrying(&self) -> Result<Vec<(Owner, Timestamp)>> {
+    async fn retrying(&self) -> Result<Vec<(Owner, Rid, Timestamp)>> {
         self.read(|connection| {
-            let sql = "SELECT source, user_id, retry_dt FROM bgrs INDEXED BY bgrs_retries WHERE status_id = 3";
+            let sql = "SELECT source, user_id, retry_dt, rid FROM bgrs INDEXED BY bgrs_retries WHERE status_id = 3";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([], |row| {
                 let due: String = row.get(2)?;
                 // A moment that somebody has written by hand is as good as past.
                 let due = time::parse_millis(&due).unwrap_or(Timestamp::UNIX_EPOCH);
-                Ok((Owner { source: row.get(0)?, id: row.get(1)? }, due))
+                Ok((Owner { source: row.get(0)?, id: row.get(1)? }, read_rid(row, 3)?, due))
             })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
@@ -224,12 +262,15 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn states(&self, rids: Vec<Rid>) -> Result<HashMap<Rid, (State, Option<String>)>> {
+    async fn standings(&self, rids: Vec<Rid>) -> Result<HashMap<Rid, Standing>> {
         self.read(move |connection| {
-            let mut statement = connection.prepare_cached("SELECT status_id, result FROM bgrs WHERE rid = ?")?;
+            let sql = "SELECT status_id, result, confidential FROM bgrs WHERE rid = ?";
+            let mut statement = connection.prepare_cached(sql)?;
             let mut known = HashMap::new();
             for rid in rids {
-                let row = statement.query_row([rid.to_string()], |row| Ok((read_state(row, 0)?, row.get(1)?)));
+                let row = statement.query_row([rid.to_string()], |row| {
+                    Ok(Standing { state: read_state(row, 0)?, result: row.get(1)?, confidential: row.get(2)? })
+                });
                 if let Some(found) = row.optional()? {
                     known.insert(rid, found);
                 }

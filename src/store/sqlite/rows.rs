@@ -47,7 +47,8 @@ pub fn read_request(row: &Row<'_>) -> rusqlite::Result<Request> {
 }
 
 /// The columns that [`read_call`] reads.
-pub const CALL: &str = "method, name, headers, body, batch, upstream, secrets, timeout, repeatable";
+pub const CALL: &str =
+    "method, name, headers, body, batch, upstream, secrets, timeout, repeatable, confidential, callback";
 
 /// The columns of [`CALL`], from column `at` on.
 pub fn read_call(row: &Row<'_>, at: usize) -> rusqlite::Result<Call> {
@@ -64,6 +65,8 @@ pub fn read_call(row: &Row<'_>, at: usize) -> rusqlite::Result<Call> {
         secrets: row.get(at + 6)?,
         timeout: timeout.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis),
         repeatable: row.get(at + 8)?,
+        confidential: row.get(at + 9)?,
+        callback: row.get(at + 10)?,
     })
 }
 

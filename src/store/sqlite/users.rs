@@ -152,9 +152,12 @@ fn administrators_but(connection: &Connection, id: i64) -> Result<i64> {
     Ok(connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))?)
 }
 
-/// The user's requests have no index of their own once they ended: this walks the table, which a removal may.
 fn remove_requests(connection: &Connection, owner: &Owner, limit: usize) -> Result<Vec<Leftover>> {
-    let sql = "DELETE FROM bgrs WHERE id IN (SELECT id FROM bgrs WHERE source = ? AND user_id = ? LIMIT ?)
+    let sql = "DELETE FROM bgrs WHERE id IN
+                   (SELECT id FROM bgrs INDEXED BY bgrs_unended WHERE finished_dt IS NULL AND source = ?1 AND user_id = ?2
+                    UNION ALL
+                    SELECT id FROM bgrs INDEXED BY bgrs_ended WHERE finished_dt IS NOT NULL AND source = ?1 AND user_id = ?2
+                    LIMIT ?3)
                RETURNING rid, result, body IS NOT NULL";
     let mut statement = connection.prepare_cached(sql)?;
     let gone = statement.query_map(params![owner.source, owner.id, limit as i64], read_leftover)?;

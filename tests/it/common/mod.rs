@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod data_dir;
+pub mod events;
 pub mod http;
 pub mod left_out;
 pub mod rows;

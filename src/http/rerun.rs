@@ -1,0 +1,130 @@
+//! `POST /bgrs/{rid}/rerun`: the same call once more, by whoever asks.
+
+use std::sync::Arc;
+
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::StreamExt;
+
+use super::asked::{self, Wish};
+use super::submit::{self, Accepted, Spooled};
+use super::{Error, Shared, gateway, key, manage, wait};
+use crate::dispatch::headers;
+use crate::media;
+use crate::model::target::Asked;
+use crate::model::{Call, Headers, Owner, Rid, is_idempotent};
+use crate::routing::{Auth, Upstream};
+use crate::store::{Key, NewRequest, Request};
+
+/// The route.
+pub async fn post(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
+    let original = manage::owned(&req, &shared).await?;
+    let (shared, owner) = (shared.into_inner(), manage::who(&req)?.owner);
+    let accepted = submit(&req, &shared, &original, owner).await?;
+    let wish = Wish { asked: Asked::Background, hold: shared.auto_wait, preferred: None };
+    Ok(accepted.answer(&shared, &wish))
+}
+
+async fn submit(req: &HttpRequest, shared: &Arc<Shared>, original: &Request, owner: Owner) -> Result<Accepted, Error> {
+    let key = key::of(req.headers())?.map(|key| {
+        let target = format!("/bgrs/{}/rerun", original.rid);
+        key::of_call(key, "POST", &target, &blake3::hash(&[]))
+    });
+    let call = shared.store.call(original.rid).await?.ok_or_else(wait::unknown)?;
+    let upstream = match &call.upstream {
+        Some(prefix) => Some(upstream(shared, prefix, &owner)?),
+        None => None,
+    };
+    let place = match submit::reserve(shared, &owner) {
+        Ok(place) => place,
+        Err(refused) => return known(shared, &owner, key).await?.ok_or(refused),
+    };
+    let rid = submit::new_rid(shared)?;
+    let body = copy(shared, original.rid, rid, &call).await?;
+    let mut call = again(shared, req, rid, call, upstream, key.as_ref())?;
+    // Others than its owner may not send word to where the owner wanted it.
+    let told = call.callback.filter(|_| owner == original.owner);
+    call.callback = asked::callback(shared, req.headers(), &format!("?{}", req.query_string()))?.or(told);
+    let new = NewRequest { rid, owner, vouched: None, call, key, created: shared.clock.now() };
+    submit::keep(shared, new, body, place).await
+}
+
+/// The request that a key was used for before, also where there is no place for another.
+async fn known(shared: &Shared, owner: &Owner, key: Option<Key>) -> Result<Option<Accepted>, Error> {
+    let Some(key) = key else { return Ok(None) };
+    match shared.store.keyed(owner, &key.text).await? {
+        Some((rid, fingerprint)) if fingerprint == key.fingerprint => Ok(Some(Accepted { rid, replayed: true })),
+        Some(_) => Err(key::taken()),
+        None => Ok(None),
+    }
+}
+
+fn upstream<'a>(shared: &'a Shared, prefix: &str, owner: &Owner) -> Result<&'a Upstream, Error> {
+    let found = shared.upstreams.iter().find(|upstream| upstream.prefix.to_string() == prefix);
+    let upstream = found.map(|upstream| &**upstream).ok_or_else(|| {
+        Error::conflict(format!("The upstream {prefix} that this call was for is not there any more; submit another."))
+    })?;
+    // SECURITY: the password of one of this server's own users is not shown to an API that does not know them.
+    if upstream.auth != Auth::Local && upstream.source() != owner.source {
+        return Err(Error::forbidden("This call is for an API that knows its own users; sign in as one of them."));
+    }
+    Ok(upstream)
+}
+
+/// The call as the one who asks would make it: with their credentials, and no longer in the first one's place.
+fn again(
+    shared: &Shared,
+    req: &HttpRequest,
+    rid: Rid,
+    call: Call,
+    upstream: Option<&Upstream>,
+    key: Option<&Key>,
+) -> Result<Call, Error> {
+    let mut kept = call.headers;
+    // Whoever knows the first one's key would take this for the first call.
+    kept.remove("idempotency-key");
+    if let Some(key) = key {
+        kept.append("idempotency-key", key.text.as_bytes());
+    }
+    let secrets = match upstream {
+        None => None,
+        Some(upstream) => {
+            let (_, secrets) = headers::split_secrets(&credentials(req.headers(), upstream));
+            submit::seal(shared, rid, &secrets)?
+        }
+    };
+    let repeatable = shared
+        .policies
+        .of(&call.method, &call.name)
+        .repeat_after_crash
+        .unwrap_or_else(|| is_idempotent(&call.method, &kept));
+    Ok(Call { headers: kept, secrets, repeatable, ..call })
+}
+
+/// What an upstream may know the caller by.
+fn credentials(sent: &HeaderMap, upstream: &Upstream) -> Headers {
+    let mut all = sent.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    gateway::withhold(&mut all, upstream);
+    all
+}
+
+/// The stored body once more, for the new request.
+async fn copy(shared: &Shared, from: Rid, to: Rid, call: &Call) -> Result<Spooled, Error> {
+    if call.body.is_none() {
+        return Ok(Spooled::default());
+    }
+    let mut body = shared.media.read_body(from).await.map_err(gone)?;
+    let mut sink = shared.media.write_body(to);
+    while let Some(piece) = body.next().await {
+        sink.write(piece.map_err(gone)?).await?;
+    }
+    Ok(Spooled::copied(sink))
+}
+
+fn gone(error: media::Error) -> Error {
+    match error {
+        media::Error::Missing => Error::conflict("Its body is no longer kept; submit the call again."),
+        media::Error::Sealed => Error::conflict("Its body was stored with another key; submit the call again."),
+        error => error.into(),
+    }
+}
