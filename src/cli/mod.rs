@@ -1,5 +1,6 @@
-//! The command line: `serve`, `check`, `sample`, `user`.
+//! The command line: `serve`, `check`, `sample`, `user`, `call`.
 
+mod call;
 mod check;
 mod explain;
 mod logs;
@@ -41,6 +42,8 @@ enum Command {
     /// Manage the server's own users, also while it runs.
     #[command(subcommand)]
     User(user::Command),
+    /// Make one call of any API in the background, and wait for its result.
+    Call(call::Arguments),
 }
 
 /// A failure with its exit code.
@@ -63,7 +66,7 @@ impl Failure {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match execute(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(Failure { code, message }) => {
             eprintln!("bgrs-server: {}", message.replace('\n', " "));
             ExitCode::from(code)
@@ -71,14 +74,18 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn execute(arguments: Arguments) -> Result<(), Failure> {
-    let config = load(arguments.config)?;
+/// Runs a command, and gives its exit code.
+fn execute(arguments: Arguments) -> Result<u8, Failure> {
+    let config = || load(arguments.config);
     match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => block_on(serve::run(config)),
-        Command::Check(arguments) => block_on(check::run(config, arguments)),
-        Command::Sample(arguments) => block_on(sample::run(config, &arguments)),
-        Command::User(command) => block_on(user::run(config, command)),
-    }
+        Command::Serve => block_on(serve::run(config()?)),
+        Command::Check(arguments) => block_on(check::run(config()?, arguments)),
+        Command::Sample(arguments) => block_on(sample::run(config()?, &arguments)),
+        Command::User(command) => block_on(user::run(config()?, command)),
+        // It needs no configuration, and has exit codes of its own.
+        Command::Call(arguments) => return call::run(arguments),
+    }?;
+    Ok(0)
 }
 
 /// Says a line on standard output. Whoever reads it may have read enough.

@@ -2,6 +2,7 @@
 
 mod auth;
 mod batch;
+mod call;
 mod campaigns;
 mod cancel;
 mod cli_users;
