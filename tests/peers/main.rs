@@ -4,6 +4,7 @@
 
 mod browser;
 mod callers;
+mod clients;
 #[path = "../it/common/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the other tests, which use the rest")]
 mod common;
