@@ -83,6 +83,7 @@ CREATE TABLE bgrs (
     batch        INTEGER,                       -- of a batch: how many elements its body has, each a call of its own
     idempotency_key TEXT,                       -- the caller's; the same one is not accepted twice
     fingerprint  BLOB,                          -- with a key: a digest of method, target and body
+    key_hash     INTEGER,                       -- with a key: 32 bits of a digest of owner and key, for a small index
     callback     TEXT,                          -- the URL that is told of the end
 
     -- when
@@ -103,7 +104,7 @@ CREATE TABLE bgrs (
 
     failure      INTEGER,                       -- of a failed one: the HTTP status its result answers with, 502 or 504
 
-    CHECK ((idempotency_key IS NULL) = (fingerprint IS NULL)),
+    CHECK ((idempotency_key IS NULL) = (fingerprint IS NULL) AND (idempotency_key IS NULL) = (key_hash IS NULL)),
     CHECK ((status_id = 2) = (lease_dt IS NOT NULL)),
     CHECK ((status_id = 3) = (retry_dt IS NOT NULL)),
     CHECK (finished_dt IS NULL OR secrets IS NULL),
@@ -121,7 +122,7 @@ CREATE INDEX bgrs_unended ON bgrs (source, user_id, status_id, id) WHERE finishe
 CREATE INDEX bgrs_ended ON bgrs (source, user_id, status_id, id) WHERE finished_dt IS NOT NULL;
 CREATE INDEX bgrs_retries ON bgrs (source, user_id, retry_dt) WHERE status_id = 3;
 CREATE INDEX bgrs_expiry ON bgrs (expires_dt) WHERE expires_dt IS NOT NULL;
-CREATE UNIQUE INDEX bgrs_keys ON bgrs (source, user_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX bgrs_keys ON bgrs (key_hash) WHERE key_hash IS NOT NULL;
 
 -- The log of each background request, oldest first by id.
 CREATE TABLE bgrs_details (

@@ -208,11 +208,12 @@ async fn accept(
         }
         Place::Own => {
             if !look_remembered(shared, req).await? {
-                who::anybody(shared, req).await?;
+                Box::pin(who::anybody(shared, req)).await?;
             }
             Ok(None)
         }
-        Place::Api => call(shared, matched, client, req).await,
+        // In boxes of their own, gone when they are done: thousands may wait in what comes after them.
+        Place::Api => Box::pin(call(shared, matched, client, req)).await,
     }
 }
 

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 
 use super::Error;
-use crate::store::Key;
+use crate::store::{Fingerprint, Key};
 
 /// Characters of a key at most.
 const LONGEST: usize = 255;
@@ -34,7 +34,9 @@ pub fn of_call(text: String, method: &str, target: &str, body: &blake3::Hash) ->
     for part in [method.as_bytes(), b"\n", target.as_bytes(), b"\n", body.as_bytes()] {
         hasher.update(part);
     }
-    Key { text, fingerprint: hasher.finalize().into() }
+    let mut fingerprint = Fingerprint::default();
+    hasher.finalize_xof().fill(&mut fingerprint);
+    Key { text, fingerprint }
 }
 
 /// The answer to a key that was used for another call.

@@ -63,13 +63,16 @@ pub struct NewRequest {
     pub created: Timestamp,
 }
 
+/// A digest of a call's method, target and body.
+pub type Fingerprint = [u8; 16];
+
 /// A caller's `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header) and the call that it came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// As sent; it is the owner's own.
     pub text: String,
     /// A digest of the call: the same key with another call is a mistake.
-    pub fingerprint: [u8; 32],
+    pub fingerprint: Fingerprint,
 }
 
 /// What became of a request that was to be queued.
@@ -264,7 +267,7 @@ pub trait Store: Send + Sync {
     async fn insert(&self, new: NewRequest) -> Result<Inserted>;
 
     /// The request that an owner's key was used for, with the fingerprint of its call.
-    async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, [u8; 32])>>;
+    async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>>;
 
     /// Ends a request that has not ended; `None` if there is no such request. Its worker's hold is lost with it; a crash
     /// right after it leaves a file of the body where that is confidential, which the sweep removes.

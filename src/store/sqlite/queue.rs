@@ -7,7 +7,7 @@ use super::callbacks;
 use super::rows::{CALL, add_detail, read_call, read_rid, read_state};
 use super::users::{caller, is_still};
 use crate::model::{Answer, Call, Failure, Outcome, Owner, Rid, State, time};
-use crate::store::{Cancelled, Claim, Claimed, Ending, Inserted, Lapsed, NewRequest, Rescued, Result};
+use crate::store::{Cancelled, Claim, Claimed, Ending, Fingerprint, Inserted, Lapsed, NewRequest, Rescued, Result};
 
 pub fn insert(connection: &Connection, new: &NewRequest) -> Result<Inserted> {
     let known = match &new.vouched {
@@ -25,8 +25,8 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<Inserted> {
         return Ok(if fingerprint == key.fingerprint { Inserted::Known(rid) } else { Inserted::KeyTaken });
     }
     let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, batch, upstream, secrets, timeout,
-                   repeatable, confidential, callback, idempotency_key, fingerprint, created_dt)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                   repeatable, confidential, callback, idempotency_key, fingerprint, key_hash, created_dt)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let call = &new.call;
     connection.prepare_cached(sql)?.execute(params![
         new.rid.to_string(),
@@ -45,19 +45,31 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<Inserted> {
         call.callback,
         new.key.as_ref().map(|key| &key.text),
         new.key.as_ref().map(|key| key.fingerprint),
+        new.key.as_ref().map(|key| key_hash(&new.owner, &key.text)),
         time::format(new.created),
     ])?;
     Ok(Inserted::Stored)
 }
 
 /// The request that an owner's key was used for, with the fingerprint of its call.
-pub fn keyed(connection: &Connection, owner: &Owner, key: &str) -> Result<Option<(Rid, [u8; 32])>> {
+pub fn keyed(connection: &Connection, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>> {
     let sql = "SELECT rid, fingerprint FROM bgrs INDEXED BY bgrs_keys
-               WHERE idempotency_key IS NOT NULL AND source = ? AND user_id = ? AND idempotency_key = ?";
-    let found = connection
-        .prepare_cached(sql)?
-        .query_row(params![owner.source, owner.id, key], |row| Ok((read_rid(row, 0)?, row.get(1)?)));
+               WHERE key_hash = ? AND source = ? AND user_id = ? AND idempotency_key = ?";
+    let found =
+        connection.prepare_cached(sql)?.query_row(params![key_hash(owner, key), owner.source, owner.id, key], |row| {
+            Ok((read_rid(row, 0)?, row.get(1)?))
+        });
     Ok(found.optional()?)
+}
+
+/// Keys come in no order, and each insertion touches another page of their index: the smaller it is, the fewer.
+fn key_hash(owner: &Owner, key: &str) -> u32 {
+    let mut hasher = blake3::Hasher::new();
+    for part in [owner.source.as_bytes(), b"\n", owner.id.as_bytes(), b"\n", key.as_bytes()] {
+        hasher.update(part);
+    }
+    let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }
 
 /// Ends a request that has not ended.

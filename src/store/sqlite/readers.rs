@@ -60,14 +60,15 @@ fn stopped() -> Error {
 
 /// Looks at once for those that wait already: each snapshot of its own would take and give back a lock on the file.
 fn together(connection: &Connection, look: Look, waiting: &Receiver<Look>) {
-    let mut others = waiting.try_iter().take(TOGETHER - 1).peekable();
-    if others.peek().is_none() {
+    // Before the snapshot begins: whoever asks later is to see what was committed until then.
+    let others: Vec<_> = waiting.try_iter().take(TOGETHER - 1).collect();
+    if others.is_empty() {
         return look(connection);
     }
     // Where it cannot begin, each look has a snapshot of its own.
     let begun = execute(connection, "BEGIN");
     look(connection);
-    others.for_each(|look| look(connection));
+    others.into_iter().for_each(|look| look(connection));
     if let Err(error) = begun.and_then(|()| execute(connection, "COMMIT")) {
         log::warn!("a snapshot was not shared: {error}");
     }

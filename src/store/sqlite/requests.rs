@@ -14,8 +14,8 @@ use super::rows::{CALL, REQUEST, add_detail, read_call, read_leftover, read_requ
 use super::users::is_still;
 use crate::model::{Call, Owner, Rid, time};
 use crate::store::{
-    Cancelled, Claim, Claimed, Detail, Ending, Filter, Inserted, Known, Lapsed, Leftover, NewRequest, Request, Rescued,
-    Result, Standing, Store, Unended,
+    Cancelled, Claim, Claimed, Detail, Ending, Filter, Fingerprint, Inserted, Known, Lapsed, Leftover, NewRequest,
+    Request, Rescued, Result, Standing, Store, Unended,
 };
 
 #[async_trait]
@@ -24,7 +24,7 @@ impl Store for Sqlite {
         self.write(move |connection| insert(connection, &new)).await
     }
 
-    async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, [u8; 32])>> {
+    async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>> {
         let (owner, key) = (owner.clone(), key.to_owned());
         self.read(move |connection| keyed(connection, &owner, &key)).await
     }
