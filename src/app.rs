@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 use crate::dispatch::upstream::{Asker, AtUpstream, Connectors, Switch};
 use crate::dispatch::{Batch, Dispatch, InProcess, Routes};
 use crate::http::accept::{self, Accept};
+use crate::http::openapi::{self, Description};
 use crate::http::{self, Bounds, Precheck, Shared};
 use crate::media::Media;
 use crate::media::fs::FsMedia;
@@ -54,6 +55,7 @@ pub struct Builder {
     api: Routes,
     versions: &'static [&'static str],
     precheck: Precheck,
+    description: Option<Description>,
     clock: Arc<dyn Clock>,
     address: Option<String>,
 }
@@ -67,6 +69,7 @@ impl Builder {
             api: Arc::new(|_| {}),
             versions: &[],
             precheck: |_, _| Ok(()),
+            description: None,
             clock: Arc::new(clock::System),
             address: None,
         }
@@ -98,6 +101,13 @@ impl Builder {
         self
     }
 
+    /// What the hosted API says of itself, for `/openapi.json`: its paths as they are registered, version included.
+    #[must_use]
+    pub fn openapi(mut self, description: Description) -> Self {
+        self.description = Some(description);
+        self
+    }
+
     /// Another clock than the machine's, for tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -118,8 +128,11 @@ impl Builder {
     /// # Errors
     /// What is wrong with database, media folder or key file; nothing of theirs was changed then.
     pub async fn start(self) -> Result<Bgrs, Error> {
-        let Self { config, api, versions, precheck, clock, address } = self;
+        let Self { config, api, versions, precheck, description, clock, address } = self;
         let hosts = config.server.hosted_api;
+        let described = description.filter(|_| hosts).map(|describe| describe());
+        let document = openapi::document(&config.server.mount, described);
+        let document = document.map_err(|error| Error::new("openapi", error))?;
         let api = if hosts { api } else { no_api() };
         let Opened { store, media, lock, key, connectors, client } = open(&config).await?;
         let media: Arc<dyn Media> = Arc::new(media);
@@ -225,6 +238,7 @@ impl Builder {
             callbacks,
             deliver: Arc::new(move || deliverer.wake()),
             allow: config.webhooks.allow.into(),
+            document: document.into(),
             under_way,
         };
         let mount = Mount { shared: Arc::new(shared), routes };

@@ -1,44 +1,83 @@
 //! How a request and a line of its log are shown: the objects of the interface, in answers, events and callbacks.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::Rid;
 use crate::store::{Detail, Request};
 
 /// A request. Keys and order are part of the interface, every value is text or null.
-#[derive(Serialize)]
-struct Information<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "267", "rid": "4ff7cc2d88b1de88e83cce3f1caa1509", "user_id": "1", "name": "/v2.5/users/me?bgrs=yes",
+    "created_dt": "2017-12-26 18:21:52", "status_id": "4", "status_name": "finished", "progress": "100.00",
+    "finished_dt": "2017-12-26 18:21:52", "status": "200", "content_type": "application/json; charset=utf-8",
+    "result": "media/keep1m.bgrs.4ff7cc2d88b1de88e83cce3f1caa1509.result.json"
+})))]
+pub struct Information<'a> {
+    #[schema(pattern = "^[0-9]+$")]
     id: String,
+    #[schema(pattern = "^[0-9a-f]{32}$")]
     rid: String,
+    /// Whose it is.
     user_id: &'a str,
+    /// Path and query, as they were sent.
     name: &'a str,
+    /// Times are UTC.
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$")]
     created_dt: &'a str,
+    #[schema(pattern = "^[1-6]$")]
     status_id: String,
+    /// Which of them end: finished, failed and cancelled.
+    #[schema(pattern = "^(queued|running|retrying|finished|failed|cancelled)$")]
     status_name: &'a str,
+    /// Percent, never falling.
+    #[schema(pattern = "^(100\\.00|[0-9]{1,2}\\.[0-9]{2})$")]
     progress: String,
+    #[schema(required = true, pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$")]
     finished_dt: Option<&'a str>,
+    /// The HTTP status that the API answered.
+    #[schema(required = true, pattern = "^[1-9][0-9]{2}$")]
     status: Option<String>,
+    #[schema(required = true)]
     content_type: Option<&'a str>,
+    /// The path of the result's file, relative to the API's root.
+    #[schema(required = true, pattern = "^media/")]
     result: Option<String>,
     #[serde(flatten)]
+    #[schema(value_type = More)]
     more: Option<More<'a>>,
 }
 
 /// What `?verbose=1` adds.
-#[derive(Serialize)]
-struct More<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Verbose)]
+pub struct More<'a> {
+    #[schema(required = false)]
     method: &'a str,
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$")]
     started_dt: Option<&'a str>,
+    /// How often it was begun.
+    #[schema(required = false, pattern = "^[0-9]+$")]
     attempts: String,
+    /// Bytes of the result.
+    #[schema(pattern = "^[0-9]+$")]
     size: Option<String>,
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$")]
     expires_dt: Option<&'a str>,
 }
 
 /// A line of its log.
-#[derive(Serialize)]
-struct Line<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Detail, examples(json!({
+    "id": "5802", "rid": "4ff7cc2d88b1de88e83cce3f1caa1509", "dt": "2017-12-26 18:21:52", "details": "done"
+})))]
+pub struct Line<'a> {
+    #[schema(pattern = "^[0-9]+$")]
     id: String,
+    #[schema(pattern = "^[0-9a-f]{32}$")]
     rid: String,
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$")]
     dt: &'a str,
     details: &'a str,
 }

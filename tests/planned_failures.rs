@@ -19,7 +19,8 @@ mod with_failpoints {
 
     use serde_json::json;
 
-    use super::common::TestServer;
+    use super::common::upstream::Upstream;
+    use super::common::{TestServer, until};
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -182,5 +183,23 @@ mod with_failpoints {
         assert!(files(&server, ".body").is_empty());
         let rid: String = server.db().query_row("SELECT rid FROM bgrs", [], |row| row.get(0)).unwrap();
         server.finished(&rid);
+    }
+
+    #[test]
+    fn a_callback_that_was_sent_when_the_process_died_is_sent_again() {
+        let receiver = Upstream::saying("");
+        let mut server = TestServer::options()
+            .env("BGRS_FAILPOINT", "webhook-sent:hold")
+            .config("[webhooks]\nallow = [\"127.0.0.0/8\"]\n")
+            .start();
+        let rid = server.finished_get(&format!("/users/me?bgrs_callback=http://{}/", receiver.addr()));
+        die_there(&mut server, "webhook-sent");
+        let ids =
+            receiver.wait_for(2).iter().map(|seen| seen.header("webhook-id").unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(ids, [format!("msg_{rid}"), format!("msg_{rid}")]);
+        until("the delivery is noted", || {
+            let all = server.get(&format!("/bgrs/{rid}/callbacks")).expect(200).json();
+            all.as_array().is_some_and(|all| all.len() == 1) && all[0]["status"] == "200"
+        });
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web;
 use futures_util::StreamExt;
@@ -108,7 +109,7 @@ impl Fields {
     pub fn integer(&mut self, name: &str) -> Result<Option<i64>, Error> {
         let number = match self.take(name) {
             None => return Ok(None),
-            Some(Input::Json(value)) => value.as_i64(),
+            Some(Input::Json(value)) => value.as_i64().or_else(|| value.as_f64().and_then(whole)),
             Some(Input::Text(text)) => text.parse().ok(),
         };
         number.map(Some).ok_or_else(|| bad(name, "takes a whole number"))
@@ -190,6 +191,16 @@ pub fn bad(name: &str, what: &str) -> Error {
     Error::bad_request(format!("The field {name} {what}."))
 }
 
+/// The refusal of a PUT or DELETE on a collection that is no batch.
+pub fn only_arrays() -> Error {
+    Error::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "On a collection this method takes a JSON array, one element with its id for each object; for one object, use \
+         its own path.",
+    )
+    .with(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE"))
+}
+
 async fn read_body(mut payload: web::Payload) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut body = Zeroizing::new(Vec::new());
     while let Some(piece) = payload.next().await {
@@ -262,6 +273,13 @@ impl<'de> Visitor<'de> for Pairs {
         }
         Ok(pairs)
     }
+}
+
+/// The whole number that is written with a fraction of nothing: to JSON Schema 41.0 is an integer. Beyond 2^53 it might be
+/// another one than was meant.
+fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! The hosted API, after the BEAR API. It stands on the library's public items, as anybody's API would.
 
+mod description;
 mod fields;
 mod format;
 mod page;
 mod v2_5;
 
 use actix_web::web;
+use utoipa::OpenApi as _;
+use utoipa::openapi::{OpenApi, Paths};
 
 use crate::http::Error;
 use crate::model::target;
@@ -17,6 +20,13 @@ pub const VERSIONS: &[&str] = &["2.5"];
 pub fn configure(cfg: &mut web::ServiceConfig) {
     v2_5::configure(cfg, "/v2.5");
     v2_5::configure(cfg, "");
+}
+
+/// What the API says of itself: each of its routes, under its version.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let described = v2_5::Description::openapi();
+    OpenApi::new(described.info.clone(), Paths::new()).nest("/v2.5", described)
 }
 
 /// Refuses a call before anything of it is stored: a password in a query would end in every log on its way.

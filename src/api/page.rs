@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use actix_web::HttpRequest;
+use utoipa::IntoParams;
 
 use crate::http::Error;
 
@@ -13,11 +14,14 @@ const DEFAULT: usize = 100;
 const MOST: usize = 1000;
 
 /// Which page of a list is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Page {
     /// Only ids above this one.
+    #[param(required = false, minimum = 0, default = 0)]
     pub after: i64,
     /// So many objects at most.
+    #[param(required = false, minimum = 1, maximum = 1000, default = 100)]
     pub limit: usize,
 }
 

@@ -9,5 +9,6 @@ use super::logs::Logs;
 pub async fn run(config: Config) -> Result<(), Failure> {
     let _logs = Logs::start().map_err(Failure::usage)?;
     let builder = Builder::new(config).api(api::configure).versions(api::VERSIONS).precheck(api::precheck);
+    let builder = builder.openapi(api::openapi);
     bgrs::serve(builder).await.map_err(Failure::usage)
 }

@@ -24,6 +24,23 @@ struct Rest {
 }
 
 /// The route.
+#[utoipa::path(
+    get,
+    path = "/bgrs/{rid}/details",
+    tag = "background requests",
+    operation_id = "getDetails",
+    summary = "A request's log",
+    description = "Oldest first, streamed, all of it unless `limit` says otherwise.",
+    params(
+        super::openapi::InPath,
+        ("after" = Option<i64>, Query, minimum = 0, description = "Only records behind the one with this id."),
+        ("limit" = Option<i64>, Query, minimum = 0, description = "So many at most.")
+    ),
+    responses(
+        (status = 200, description = "The records.", body = Vec<crate::view::Line>),
+        (status = 404, description = "There is no background request of that id, or it has expired; check the id.")
+    )
+)]
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let rid = wait::rid(&req)?;
     let after = number(&req, "after")?.unwrap_or(0);

@@ -36,6 +36,27 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const END: &str = "-end";
 
 /// The route.
+#[utoipa::path(
+    get,
+    path = "/bgrs/{rid}/events",
+    tag = "background requests",
+    operation_id = "getEvents",
+    summary = "What becomes of a request, live",
+    description = "Server-sent events: `status` with the request's object, `detail` with a record of its log, and at \
+                   the end `end` with the request's object; a comment every 15 seconds. Each has an id to resume behind.",
+    params(
+        super::openapi::InPath,
+        (
+            "Last-Event-ID" = Option<String>, Header, nullable = false,
+            description = "The id of the last event that was seen."
+        )
+    ),
+    responses(
+        (status = 200, description = "The events.", content_type = "text/event-stream"),
+        (status = 204, description = "It has ended, and all has been seen."),
+        (status = 404, description = "There is no background request of that id, or it has expired; check the id.")
+    )
+)]
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let rid = wait::rid(&req)?;
     let watch = shared.watchers.watch(rid);

@@ -8,6 +8,24 @@ use crate::store::Request;
 use crate::view;
 
 /// The route.
+#[utoipa::path(
+    get,
+    path = "/bgrs/{rid}",
+    tag = "background requests",
+    operation_id = "getRequest",
+    summary = "Where a request stands",
+    description = "For anybody with credentials: the id is the secret.",
+    params(super::openapi::InPath, super::openapi::Look),
+    responses(
+        (
+            status = 200,
+            description = "An array of one.",
+            body = Vec<crate::view::Information>,
+            headers(("Retry-After" = i64, description = "While it has not ended: seconds after which to ask again."))
+        ),
+        (status = 404, description = "There is no background request of that id, or it has expired; check the id.")
+    )
+)]
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let request = wait::request(&req, &shared).await?;
     Ok(answer(&request, HttpResponse::Ok(), is_verbose(&req)))

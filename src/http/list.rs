@@ -16,6 +16,44 @@ const DEFAULT: usize = 50;
 const MOST: usize = 1000;
 
 /// The route.
+#[utoipa::path(
+    get,
+    path = "/bgrs",
+    tag = "background requests",
+    operation_id = "listRequests",
+    summary = "Background requests",
+    description = "The caller's own, newest first.",
+    params(
+        (
+            "status" = Option<String>, Query,
+            pattern = "^(queued|running|retrying|finished|failed|cancelled|[1-6])(,(queued|running|retrying|finished|failed|cancelled|[1-6]))*$",
+            example = "queued,running",
+            description = "Only these states: names or ids, with commas in between."
+        ),
+        ("name" = Option<String>, Query, description = "Only calls whose path and query begin like this."),
+        (
+            "since" = Option<String>, Query, format = DateTime,
+            description = "Only what was submitted then or later: as RFC 3339 has it, or `2017-12-26 18:21:52` in UTC."
+        ),
+        ("until" = Option<String>, Query, format = DateTime, description = "Only what was submitted earlier."),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000, description = "So many at most; by default 50."),
+        ("before" = Option<i64>, Query, minimum = 1, description = "Only requests whose `id` is below this one."),
+        (
+            "user_id" = Option<String>, Query, min_length = 1, example = "all",
+            description = "Of this user, or of `all`; for administrators."
+        ),
+        ("verbose" = Option<String>, Query, example = "1", description = "`1` shows more of each.")
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The requests.",
+            body = Vec<crate::view::Information>,
+            headers(("Link" = String, description = "Where there is more, with rel=\"next\": the next page."))
+        ),
+        (status = 403, description = "Only administrators may list by user_id; without it your own are listed.")
+    )
+)]
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let (filter, limit) = (filter(&req, &shared)?, limit(&req)?);
     let mut requests = shared.store.list(filter, limit + 1).await?;

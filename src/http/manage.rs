@@ -9,6 +9,22 @@ use crate::model::{Owner, Rid, State};
 use crate::store::{Cancelled, Leftover, Request};
 
 /// The route.
+#[utoipa::path(
+    delete,
+    path = "/bgrs/{rid}",
+    tag = "background requests",
+    operation_id = "deleteRequest",
+    summary = "Cancels a request, or removes it",
+    description = "One that has not ended is cancelled: its call is dropped, a connection to an upstream closed. One \
+                   that has ended is removed, with its log and its result. For its owner and administrators.",
+    params(super::openapi::InPath, ("verbose" = Option<String>, Query, example = "1", description = "`1` shows more.")),
+    responses(
+        (status = 200, description = "It is cancelled.", body = Vec<crate::view::Information>),
+        (status = 204, description = "It had ended, and is removed."),
+        (status = 403, description = "Only its owner and administrators may do that; ask one of them."),
+        (status = 404, description = "There is no background request of that id, or it has expired; check the id.")
+    )
+)]
 pub async fn delete(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let request = owned(&req, &shared).await?;
     let shared = shared.into_inner();

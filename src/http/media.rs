@@ -13,6 +13,40 @@ use crate::store::Request;
 ///
 /// SECURITY: a path is never built from what was sent. The name must parse as a result's, and must be the one that
 /// the row of its rid holds, letter for letter; traversal, encodings and other files under media/ end here.
+#[utoipa::path(
+    get,
+    path = "/media/{name}",
+    tag = "background requests",
+    operation_id = "getFile",
+    summary = "The file of a result",
+    description = "The same bytes as `GET /bgrs/{rid}/result`, always with 200, under the path that `result` shows.",
+    params(
+        (
+            "name" = String, Path, example = "keep1m.bgrs.4ff7cc2d88b1de88e83cce3f1caa1509.result.json",
+            description = "The file's name."
+        ),
+        (
+            "Range" = Option<String>, Header, nullable = false, example = "bytes=0-1023",
+            description = "A part of it (RFC 9110)."
+        ),
+        ("If-None-Match" = Option<String>, Header, nullable = false, description = "The ETag of what is there already.")
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The bytes.",
+            content_type = "*/*",
+            headers(("ETag" = String, description = "A digest of the bytes."))
+        ),
+        (status = 206, description = "The part that was asked for.", content_type = "*/*"),
+        (status = 304, description = "It is there already."),
+        (
+            status = 404,
+            description = "There is no such result, or it has expired; take the name from the request's information."
+        ),
+        (status = 416, description = "The range lies outside the result; ask for another.")
+    )
+)]
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let name = sent_name(&req, &shared.mount);
     let rid = match File::parse(name) {

@@ -16,6 +16,8 @@
 //! | any route of an upstream | `gateway.rs`, `rescue.rs` |
 //! | `GET /media/{name}` | `media.rs` |
 //! | `GET /healthz`, `GET /readyz` | `health.rs` |
+//! | `GET /openapi.json` | `openapi.rs` |
+//! | `GET /ui/…` | `ui.rs` |
 
 pub mod accept;
 mod asked;
@@ -35,6 +37,7 @@ mod list;
 mod log_line;
 mod manage;
 mod media;
+pub mod openapi;
 mod origin;
 pub mod place;
 mod report;
@@ -44,6 +47,7 @@ pub mod resource;
 mod result;
 mod secret;
 mod submit;
+mod ui;
 mod wait;
 mod who;
 
@@ -52,6 +56,7 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 use actix_web::web;
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::auth::Authenticator;
@@ -130,6 +135,8 @@ pub struct Shared {
     pub deliver: Arc<dyn Fn() + Send + Sync>,
     /// Networks that callbacks may lead to, beside the public one.
     pub allow: Allow,
+    /// The description of all routes, in OpenAPI's JSON.
+    pub document: Bytes,
     /// Calls under way, for a graceful end.
     pub under_way: accept::UnderWay,
 }
@@ -161,7 +168,13 @@ pub fn configure(cfg: &mut web::ServiceConfig, shared: &Arc<Shared>) {
     cfg.app_data(web::Data::from(shared.clone()))
         .service(resource(&format!("{}/healthz", shared.mount)).get(health::alive).build())
         .service(resource(&format!("{}/readyz", shared.mount)).get(health::ready).build())
-        .service(resource(&format!("{}/media/{{name}}", shared.mount)).get(media::get).build());
+        .service(resource(&format!("{}/media/{{name}}", shared.mount)).get(media::get).build())
+        .service(resource(&format!("{}/openapi.json", shared.mount)).get(openapi::get).build())
+        .service(resource(&format!("{}/ui/api", shared.mount)).get(ui::api).build())
+        .service(resource(&format!("{}/ui/api/", shared.mount)).get(ui::api).build())
+        .service(resource(&format!("{}/ui/api.js", shared.mount)).get(ui::script).build())
+        .service(resource(&format!("{}/ui/api.css", shared.mount)).get(ui::style).build())
+        .service(resource(&format!("{}/ui/api.svg", shared.mount)).get(ui::icon).build());
     let mount = &shared.mount;
     for prefix in std::iter::once(mount.clone()).chain(shared.versions.iter().map(|v| format!("{mount}/v{v}"))) {
         let below = |rest: &str| resource(&format!("{prefix}/bgrs{rest}"));

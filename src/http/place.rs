@@ -18,7 +18,7 @@ pub enum Place {
 
 /// First segments of the server's own routes, also of those that come with later versions: a parameter that is
 /// ignored on them must not begin to mean something then.
-const OWN: [&str; 5] = ["bgrs", "media", "ui", "metrics", "openapi.json"];
+const OWN: [&str; 4] = ["bgrs", "media", "metrics", "openapi.json"];
 
 const OPEN: [&str; 2] = ["healthz", "readyz"];
 
@@ -28,7 +28,8 @@ pub fn of(path: &str, mount: &str) -> Place {
     let Some(path) = path.strip_prefix(mount).filter(|rest| rest.starts_with('/')) else { return Place::Api };
     let mut segments = path.split('/').skip(1);
     let first = segments.next().unwrap_or_default();
-    if OPEN.contains(&first) && segments.clone().next().is_none() {
+    // The files of pages are the same for all.
+    if OPEN.contains(&first) && segments.clone().next().is_none() || first == "ui" {
         Place::Open
     } else if OWN.contains(&first) || version(first).is_some() && segments.next() == Some("bgrs") {
         if path.ends_with("/report") { Place::Report } else { Place::Own }
@@ -71,13 +72,15 @@ mod tests {
 
     #[test]
     fn own_routes_are_whole_segments_under_any_version() {
-        for path in ["/bgrs", "/bgrs/x", "/v2.5/bgrs/x", "/v9/bgrs", "/media/x", "/ui/", "/metrics", "/openapi.json"] {
+        for path in ["/bgrs", "/bgrs/x", "/v2.5/bgrs/x", "/v9/bgrs", "/media/x", "/metrics", "/openapi.json"] {
             assert_eq!(of(path, ""), Place::Own, "{path}");
         }
         for path in ["/", "/bgrsx", "/v2.5/users/me", "/vx/bgrs", "/users/bgrs", "/healthz/x", "//bgrs"] {
             assert_eq!(of(path, ""), Place::Api, "{path}");
         }
-        assert_eq!(of("/healthz", ""), Place::Open);
+        for path in ["/healthz", "/ui", "/ui/", "/ui/api.js"] {
+            assert_eq!(of(path, ""), Place::Open, "{path}");
+        }
         assert_eq!(of("/bgrs/x/report", ""), Place::Report);
     }
 

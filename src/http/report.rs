@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Error, Shared, wait};
 
@@ -11,14 +12,43 @@ use super::{Error, Shared, wait};
 pub const MOST: usize = 64 * 1024;
 
 /// A report.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({"progress": 42.5, "details": "425 of 1000 imported"})))]
 struct Report {
+    /// Percent. Below what was reached it leaves it as it is.
+    #[schema(minimum = 0, maximum = 100)]
     progress: Option<f64>,
+    /// What was done, for the request's log.
     details: Option<String>,
 }
 
 /// The route. Who knows the request's token may report, with or without being a user.
+#[utoipa::path(
+    post,
+    path = "/bgrs/{rid}/report",
+    tag = "background requests",
+    operation_id = "reportProgress",
+    summary = "An upstream says how far it is",
+    description = "For who has the request's Bgrs-Report-Token, which came with the call.",
+    params(super::openapi::InPath),
+    request_body = Report,
+    security(("report" = [])),
+    responses(
+        (status = 204, description = "It is taken down."),
+        (status = 400, description = "The report cannot be read, or its progress is not 0 to 100."),
+        (
+            status = 401,
+            description = "Send the Bgrs-Report-Token that came with this call as a Bearer token.",
+            headers(("WWW-Authenticate" = String, description = "Asks for a Bearer token."))
+        ),
+        (status = 404, description = "There is no background request of that id, or it has expired; check the id."),
+        (status = 408, description = "The body did not arrive in time; send it again without long pauses."),
+        (status = 409, description = "The request has ended; nothing more is taken down of it."),
+        (status = 413, description = "A report has 65536 bytes at most; send shorter details."),
+        (status = 500, description = "The server failed; its log says why. Try again later.")
+    )
+)]
 pub async fn post(req: HttpRequest, body: web::Payload, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let token = req.headers().get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
     // A wrong token is answered alike for any id: it says nothing about which there are.

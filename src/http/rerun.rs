@@ -17,6 +17,41 @@ use crate::routing::{Auth, Upstream};
 use crate::store::{Key, NewRequest, Request};
 
 /// The route.
+#[utoipa::path(
+    post,
+    path = "/bgrs/{rid}/rerun",
+    tag = "background requests",
+    operation_id = "rerunRequest",
+    summary = "Makes a request's call once more",
+    description = "As a new request, by the one who asks and with their credentials. For its owner and administrators.",
+    params(
+        super::openapi::InPath,
+        (
+            "Idempotency-Key" = Option<String>, Header, nullable = false,
+            min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "The same key gives the same new request, however often it is sent."
+        )
+    ),
+    responses(
+        (
+            status = 202,
+            description = "The new request.",
+            body = super::openapi::Accepted,
+            headers(
+                ("Location" = String, description = "Where the new request stands."),
+                ("Retry-After" = i64, description = "Seconds after which to look at it."),
+                ("Idempotency-Replayed" = String, description = "`true`: the key was used before, for this same call.")
+            )
+        ),
+        (status = 403, description = "Only its owner and administrators may do that; ask one of them."),
+        (status = 404, description = "There is no background request of that id, or it has expired; check the id."),
+        (status = 409, description = "Its body is no longer kept; submit the call again."),
+        (
+            status = 422,
+            description = "This Idempotency-Key was used for another call; send each call with a key of its own."
+        )
+    )
+)]
 pub async fn post(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let original = manage::owned(&req, &shared).await?;
     let (shared, owner) = (shared.into_inner(), manage::who(&req)?.owner);

@@ -10,6 +10,54 @@ use crate::model::{Headers, State};
 use crate::store::Request;
 
 /// The route.
+#[utoipa::path(
+    get,
+    path = "/bgrs/{rid}/result",
+    tag = "background requests",
+    operation_id = "getResult",
+    summary = "A request's result",
+    description = "The API's own answer: its status, its headers but for Set-Cookie, its body byte for byte. \
+                   Bgrs-Request in an answer says that it is the request's, not one about it.",
+    params(
+        super::openapi::InPath,
+        super::openapi::Look,
+        (
+            "Range" = Option<String>, Header, nullable = false, example = "bytes=0-1023",
+            description = "A part of a result with status 200 (RFC 9110)."
+        ),
+        (
+            "If-None-Match" = Option<String>, Header, nullable = false,
+            description = "The ETag of the result that is there already."
+        )
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The result; other statuses of the API come as they are.",
+            content_type = "*/*",
+            headers(
+                ("Bgrs-Request" = String, description = "The request's id."),
+                ("ETag" = String, description = "A digest of the bytes."),
+                ("Accept-Ranges" = String, description = "`bytes`.")
+            )
+        ),
+        (
+            status = 202,
+            description = "It has not ended.",
+            body = Vec<crate::view::Information>,
+            headers(("Retry-After" = i64, description = "Seconds after which to ask again."))
+        ),
+        (status = 204, description = "The API's own, without a body."),
+        (status = 206, description = "The part that was asked for.", content_type = "*/*"),
+        (status = 304, description = "It is there already."),
+        (status = 404, description = "There is no background request of that id, or it has expired; check the id."),
+        (status = 410, description = "The request was cancelled: it has no result. Submit the call again."),
+        (status = 416, description = "The range lies outside the result; ask for another."),
+        (status = 502, description = "The request failed; this says why."),
+        (status = 504, description = "The call has timed out; this says after how long."),
+        (status = "default", description = "The API's own answer, whatever its status.", content_type = "*/*")
+    )
+)]
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let request = wait::request(&req, &shared).await?;
     of(&req, &shared, &request).await

@@ -20,6 +20,7 @@ mod information;
 mod list;
 mod logs;
 mod media;
+mod openapi;
 mod passwords;
 mod prefer;
 mod recovery;

@@ -7,7 +7,6 @@ mod way;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +16,7 @@ use tempfile::TempDir;
 use crate::browser::Browser;
 use crate::common::data_dir::run;
 use crate::common::eventually;
+use crate::common::left_out::left_out;
 use crate::common::upstream::{Upstream, answer, ok};
 use crate::peer::{command, find};
 
@@ -76,13 +76,14 @@ fn chromium() -> Option<PathBuf> {
     find("the recipes for JavaScript in a page", &["chromium", "chromium-browser", "google-chrome"])
 }
 
-/// Node is welcome, not asked for: a browser runs the same recipes.
+/// A Node that has what browsers have.
+#[track_caller]
 fn node() -> Option<PathBuf> {
     let script = "process.exit(globalThis.crypto ? 0 : 1)";
     let output = Command::new("node").args(["-e", script]).output();
     let found = output.is_ok_and(|output| output.status.success()).then(|| PathBuf::from("node"));
     if found.is_none() {
-        let _ = writeln!(std::io::stderr(), "left out: the recipes for JavaScript in Node, as well as in a page");
+        left_out("the recipes for JavaScript in Node", "a node with WebCrypto");
     }
     found
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::common::server::PASSWORD;
-use crate::common::{Call, DataDir, Response, TestServer, assert_submitted, error_of, until};
+use crate::common::{Call, DataDir, Response, TestServer, assert_submitted, error_of, eventually, until};
 use crate::fastcgi::FastCgi;
 use crate::peer::{HELLO, Peer, command, files, find, free_port, large};
 
@@ -218,4 +218,27 @@ fn behind_a_cdn_that_gives_up_a_slow_call_is_rescued_before_and_its_result_deliv
     assert!(first.starts_with("had no answer after 1s and became a background request"), "{first}");
     assert_eq!(chain.fastcgi.seen().len(), 1, "it is the same call that goes on");
     chain.assert_client_is_known();
+}
+
+#[test]
+fn a_callback_goes_to_an_https_receiver_only_where_its_certificate_is_trusted() {
+    let Some(program) = find("nginx as a callback's receiver", &["nginx"]) else { return };
+    let Some(_) = find("a receiver with TLS", &["openssl"]) else { return };
+    let dir = files();
+    let made = command(Path::new("sh")).current_dir(dir.path()).args(["-c", CERTIFICATES]).output().expect("sh runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let tls = "location / { return 204; } ssl_certificate certificate.pem; ssl_certificate_key key.pem;";
+    let nginx = nginx(&program, dir, tls);
+    for (ca, status) in [("ca.pem", Some("204")), ("other.pem", None)] {
+        let roots = nginx.path().join(ca).display().to_string();
+        let config = "[webhooks]\nallow = [\"127.0.0.0/8\"]\n";
+        let server = TestServer::options().env("SSL_CERT_FILE", &roots).config(config).start();
+        let rid = server.finished_get(&format!("/v2.5/users/me?bgrs_callback=https://{}/hook", nginx.addr()));
+        let first = eventually("a delivery", || {
+            let all = server.get(&format!("/bgrs/{rid}/callbacks")).expect(200).json();
+            (!all[0]["sent_dt"].is_null()).then(|| all[0].clone())
+        });
+        assert_eq!(first["status"].as_str(), status, "{first}");
+        assert_eq!(first["error"].as_str().is_some_and(|why| why.contains("certificate")), status.is_none(), "{first}");
+    }
 }

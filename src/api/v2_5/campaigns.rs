@@ -1,10 +1,11 @@
 //! `/campaigns`: whose picture is scanned.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::accounts::{self, Accounts};
-use crate::api::fields::{self, Fields, path_id};
+use crate::api::fields::{self, Fields, only_arrays, path_id};
 use crate::api::format::{Format, Object};
 use crate::api::page::Page;
 use crate::clock::Clock;
@@ -25,16 +26,65 @@ const LONGEST_DESCRIPTION: usize = 10_000;
 const STEP: usize = 5000;
 
 /// A campaign as it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Campaign, examples(json!({
+    "id": 1603, "user_id": 5, "type": 1, "name": "spring", "description": null, "active": true,
+    "created_dt": "2017-12-26 18:21:52", "updated_dt": "2017-12-26 18:21:52"
+})))]
 struct Shown {
     id: i64,
+    /// Whose it is.
     user_id: i64,
+    /// Its kind, a number of the API's users.
     r#type: i64,
     name: String,
+    #[schema(required = true)]
     description: Option<String>,
     active: bool,
+    /// UTC.
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$")]
     created_dt: String,
+    /// UTC.
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$")]
     updated_dt: String,
+}
+
+/// What makes a campaign.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"name": "spring", "description": "Posters in spring"})))]
+#[allow(dead_code, reason = "bodies are read field by field; this is for the API's description")]
+struct NewCampaign {
+    #[schema(min_length = 1, max_length = 1000)]
+    name: String,
+    #[schema(max_length = 10000)]
+    description: Option<String>,
+    #[schema(required = false, default = 1)]
+    r#type: i64,
+    #[schema(required = false, default = true)]
+    active: bool,
+    /// Whose it is to be, if not the caller's; administrators write it.
+    #[schema(required = false)]
+    user_id: i64,
+}
+
+/// What changes of a campaign; what is not there stays as it is. The id may be sent along.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = CampaignChange, examples(json!({"name": "summer", "active": false})))]
+#[allow(dead_code, reason = "bodies are read field by field; this is for the API's description")]
+struct Sent {
+    #[schema(min_length = 1, max_length = 1000, required = false)]
+    name: String,
+    #[schema(max_length = 10000)]
+    description: Option<String>,
+    #[schema(required = false)]
+    r#type: i64,
+    #[schema(required = false)]
+    active: bool,
+    /// Another owner; administrators write it.
+    #[schema(required = false)]
+    user_id: i64,
 }
 
 impl Object for Shown {
@@ -60,10 +110,26 @@ impl From<Campaign> for Shown {
 type Store = web::Data<dyn Campaigns>;
 
 pub fn configure(cfg: &mut web::ServiceConfig, prefix: &str) {
-    cfg.service(resource(&format!("{prefix}/campaigns")).get(list).post(add).build())
-        .service(resource(&format!("{prefix}/campaigns/{{id}}")).get(get).put(change).delete(remove).build());
+    let all = resource(&format!("{prefix}/campaigns")).get(list).post(add).put(change_many).delete(remove_many).build();
+    let one = resource(&format!("{prefix}/campaigns/{{id}}")).get(get).put(change).delete(remove).build();
+    cfg.service(all).service(one);
 }
 
+/// Campaigns
+///
+/// All of them for an administrator; for others, their own.
+#[utoipa::path(
+    get,
+    path = "/campaigns",
+    operation_id = "listCampaigns",
+    params(Page),
+    responses((
+        status = 200,
+        description = "Campaigns, by their ids.",
+        body = Vec<Shown>,
+        headers(("Link" = String, description = "Where there is more, with rel=\"next\": the next page."))
+    ))
+)]
 async fn list(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResponse, Error> {
     let (format, page) = (Format::of(&req)?, Page::of(&req)?);
     let owner = (!caller.is_admin).then_some(caller.user_id);
@@ -74,11 +140,33 @@ async fn list(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResp
     format.list(&shown, next)
 }
 
+/// A campaign
+#[utoipa::path(
+    get,
+    path = "/campaigns/{id}",
+    operation_id = "getCampaign",
+    params(("id" = i64, Path, minimum = 1, description = "The campaign's id.")),
+    responses(
+        (status = 200, description = "The campaign.", body = Shown),
+        (status = 404, description = "There is no such campaign; check the id.")
+    )
+)]
 async fn get(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResponse, Error> {
     let format = Format::of(&req)?;
     format.object(&Shown::from(visible(&store, &caller, path_id(&req)).await?))
 }
 
+/// Makes a campaign
+#[utoipa::path(
+    post,
+    path = "/campaigns",
+    operation_id = "addCampaign",
+    request_body = NewCampaign,
+    responses(
+        (status = 200, description = "The new campaign; of a batch with `bgrs=no`, the outcomes.", body = Shown),
+        (status = 403, description = "Only administrators may write the field user_id.")
+    )
+)]
 async fn add(
     req: HttpRequest,
     caller: Caller,
@@ -97,6 +185,21 @@ async fn add(
     format.object(&Shown::from(store.add_campaign(caller.user_id, written, clock.now()).await?))
 }
 
+/// Changes a campaign
+///
+/// The fields may stand in the query instead of a body: `?name=summer`.
+#[utoipa::path(
+    put,
+    path = "/campaigns/{id}",
+    operation_id = "changeCampaign",
+    params(("id" = i64, Path, minimum = 1, description = "The campaign's id.")),
+    request_body = Sent,
+    responses(
+        (status = 200, description = "The campaign as it is now.", body = Shown),
+        (status = 403, description = "Only administrators may write the field user_id."),
+        (status = 404, description = "There is no such campaign; check the id.")
+    )
+)]
 async fn change(
     req: HttpRequest,
     caller: Caller,
@@ -115,11 +218,66 @@ async fn change(
     format.object(&Shown::from(changed.ok_or_else(unknown)?))
 }
 
+/// Removes a campaign
+///
+/// With its scans.
+#[utoipa::path(
+    delete,
+    path = "/campaigns/{id}",
+    operation_id = "removeCampaign",
+    params(("id" = i64, Path, minimum = 1, description = "The campaign's id.")),
+    responses(
+        (status = 204, description = "The campaign is gone."),
+        (status = 404, description = "There is no such campaign; check the id.")
+    )
+)]
 async fn remove(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResponse, Error> {
     Format::of(&req)?;
     let id = visible(&store, &caller, path_id(&req)).await?.id;
     while !store.remove_campaign(id, STEP).await? {}
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Changes campaigns
+///
+/// One call of PUT /campaigns/{id} for each element, whose `id` names the campaign.
+#[utoipa::path(
+    put,
+    path = "/campaigns",
+    operation_id = "changeCampaigns",
+    request_body = ref("#/components/schemas/Batch"),
+    responses(
+        (
+            status = 200,
+            description = "With `bgrs=no`: what became of each element.",
+            body = ref("#/components/schemas/Outcomes")
+        ),
+        (status = 405, description = "On a collection this method takes a JSON array; for one object, use its path.")
+    )
+)]
+async fn change_many() -> Result<HttpResponse, Error> {
+    Err(only_arrays())
+}
+
+/// Removes campaigns
+///
+/// One call of DELETE /campaigns/{id} for each element, whose `id` names the campaign.
+#[utoipa::path(
+    delete,
+    path = "/campaigns",
+    operation_id = "removeCampaigns",
+    request_body = ref("#/components/schemas/Batch"),
+    responses(
+        (
+            status = 200,
+            description = "With `bgrs=no`: what became of each element.",
+            body = ref("#/components/schemas/Outcomes")
+        ),
+        (status = 405, description = "On a collection this method takes a JSON array; for one object, use its path.")
+    )
+)]
+async fn remove_many() -> Result<HttpResponse, Error> {
+    Err(only_arrays())
 }
 
 async fn written(fields: &mut Fields, caller: &Caller, accounts: &Accounts) -> Result<CampaignChange, Error> {

@@ -1,7 +1,8 @@
 //! `/scans`: recognitions of campaigns' pictures, one by one, all at once, and counted.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::campaigns::{unknown, visible};
 use crate::api::fields::{self, Fields, TIMES, path_id};
@@ -23,13 +24,41 @@ const LONGEST_TEXT: usize = 1000;
 const MILLION: u64 = 1_000_000;
 
 /// A scan as it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Scan, examples(json!({
+    "id": 90210, "campaign_id": 1603, "dt": "2017-12-26 18:21:52", "device": "Pixel 9", "country": "AT", "matched": true
+})))]
 struct Shown {
     id: i64,
     campaign_id: i64,
+    /// When, in UTC.
+    #[schema(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$")]
     dt: String,
+    /// The phone.
+    #[schema(required = true)]
     device: Option<String>,
+    #[schema(required = true)]
     country: Option<String>,
+    /// Whether the picture was found.
+    matched: bool,
+}
+
+/// What makes a scan.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewScan, examples(json!({"campaign_id": 1603, "device": "Pixel 9", "country": "AT"})))]
+#[allow(dead_code, reason = "bodies are read field by field; this is for the API's description")]
+struct Sent {
+    /// Of a campaign that the caller sees.
+    campaign_id: i64,
+    /// When, as RFC 3339 has it, or as `2017-12-26 18:21:52` in UTC; by default now.
+    #[schema(required = false, format = DateTime)]
+    dt: String,
+    #[schema(max_length = 1000)]
+    device: Option<String>,
+    #[schema(max_length = 1000)]
+    country: Option<String>,
+    #[schema(required = false, default = true)]
     matched: bool,
 }
 
@@ -76,6 +105,32 @@ line!(OfDay, day);
 line!(OfDevice, device);
 line!(OfCountry, country);
 
+/// A line of a statistic: one of `day`, `device` and `country`, whichever is counted by.
+#[derive(ToSchema)]
+#[schema(as = ScanCount, examples(json!({"day": "2017-12-26", "scans": 1200, "matched": 1100})))]
+#[allow(dead_code, reason = "one for all of the lines above, for the API's description")]
+struct Line {
+    day: Option<String>,
+    device: Option<String>,
+    country: Option<String>,
+    /// How many there are.
+    scans: i64,
+    /// In how many of them the picture was found.
+    matched: i64,
+}
+
+/// A time from which on, and one before which.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Span {
+    /// Only what is of this time or later: as RFC 3339 has it, or as `2017-12-26 18:21:52` in UTC.
+    #[param(format = DateTime)]
+    since: Option<String>,
+    /// Only what is of an earlier time than this one.
+    #[param(format = DateTime)]
+    until: Option<String>,
+}
+
 type Store = web::Data<dyn Campaigns>;
 
 pub fn configure(cfg: &mut web::ServiceConfig, prefix: &str) {
@@ -84,6 +139,24 @@ pub fn configure(cfg: &mut web::ServiceConfig, prefix: &str) {
         .service(resource(&format!("{prefix}/campaigns/{{id}}/statistics")).get(statistics).build());
 }
 
+/// Scans
+///
+/// Of all campaigns that the caller sees, or of one.
+#[utoipa::path(
+    get,
+    path = "/scans",
+    operation_id = "listScans",
+    params(Page, ("campaign_id" = Option<i64>, Query, description = "Only this campaign's."), Span),
+    responses(
+        (
+            status = 200,
+            description = "Scans, by their ids.",
+            body = Vec<Shown>,
+            headers(("Link" = String, description = "Where there is more, with rel=\"next\": the next page."))
+        ),
+        (status = 404, description = "There is no such campaign; check the id.")
+    )
+)]
 async fn list(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResponse, Error> {
     let (format, page) = (Format::of(&req)?, Page::of(&req)?);
     let filter = filter(&req, &caller, &store).await?;
@@ -93,6 +166,17 @@ async fn list(req: HttpRequest, caller: Caller, store: Store) -> Result<HttpResp
     format.list(&shown, next)
 }
 
+/// Makes a scan
+#[utoipa::path(
+    post,
+    path = "/scans",
+    operation_id = "addScan",
+    request_body = Sent,
+    responses(
+        (status = 200, description = "The new scan; of a batch with `bgrs=no`, the outcomes.", body = Shown),
+        (status = 404, description = "There is no such campaign; check the id.")
+    )
+)]
 async fn add(
     req: HttpRequest,
     caller: Caller,
@@ -116,7 +200,20 @@ async fn add(
     format.object(&Shown::from(store.add_scan(new).await?.ok_or_else(unknown)?))
 }
 
-/// All that match, streamed, with the progress of the rows that went out.
+/// All scans that match
+///
+/// As of the moment at which it begins, streamed, however many. In the background its progress is that of the rows that
+/// went out.
+#[utoipa::path(
+    get,
+    path = "/scans/export",
+    operation_id = "exportScans",
+    params(("campaign_id" = Option<i64>, Query, description = "Only this campaign's."), Span),
+    responses(
+        (status = 200, description = "Scans, by their ids.", body = Vec<Shown>),
+        (status = 404, description = "There is no such campaign; check the id.")
+    )
+)]
 async fn export(req: HttpRequest, caller: Caller, store: Store, progress: Progress) -> Result<HttpResponse, Error> {
     let format = Format::of(&req)?;
     let export = store.export(filter(&req, &caller, &store).await?).await?;
@@ -136,6 +233,21 @@ async fn export(req: HttpRequest, caller: Caller, store: Store, progress: Progre
     }))
 }
 
+/// Scans of a campaign, counted
+#[utoipa::path(
+    get,
+    path = "/campaigns/{id}/statistics",
+    operation_id = "countScans",
+    params(
+        ("id" = i64, Path, minimum = 1, description = "The campaign's id."),
+        ("by" = String, Query, pattern = "^(day|device|country)$", example = "day", description = "What to count by."),
+        Span
+    ),
+    responses(
+        (status = 200, description = "A line for each, in order.", body = Vec<Line>),
+        (status = 404, description = "There is no such campaign; check the id.")
+    )
+)]
 async fn statistics(req: HttpRequest, caller: Caller, store: Store, progress: Progress) -> Result<HttpResponse, Error> {
     let format = Format::of(&req)?;
     let campaign = visible(&store, &caller, path_id(&req)).await?;
@@ -145,7 +257,7 @@ async fn statistics(req: HttpRequest, caller: Caller, store: Store, progress: Pr
         Some("country") => By::Country,
         _ => return Err(Error::bad_request("by takes day, device or country.")),
     };
-    let (since, until) = span(&req)?;
+    let Span { since, until } = span(&req)?;
     let filter = ScanFilter { user_id: None, campaign_id: Some(campaign.id), since, until };
     let on_rows = move |seen: u64, total: u64| {
         progress.set(seen as f64 * 100.0 / total as f64);
@@ -175,13 +287,13 @@ async fn filter(req: &HttpRequest, caller: &Caller, store: &Store) -> Result<Sca
             Some(visible(store, caller, Some(id)).await?.id)
         }
     };
-    let (since, until) = span(req)?;
+    let Span { since, until } = span(req)?;
     let user_id = (!caller.is_admin && campaign_id.is_none()).then_some(caller.user_id);
     Ok(ScanFilter { user_id, campaign_id, since, until })
 }
 
 /// `since` and `until`.
-fn span(req: &HttpRequest) -> Result<(Option<String>, Option<String>), Error> {
+fn span(req: &HttpRequest) -> Result<Span, Error> {
     let moment = |name: &str| match parameter(req, name) {
         None => Ok(None),
         Some(text) => match time::parse(&text) {
@@ -189,7 +301,7 @@ fn span(req: &HttpRequest) -> Result<(Option<String>, Option<String>), Error> {
             None => Err(Error::bad_request(format!("{name} {TIMES}."))),
         },
     };
-    Ok((moment("since")?, moment("until")?))
+    Ok(Span { since: moment("since")?, until: moment("until")? })
 }
 
 fn parameter(req: &HttpRequest, name: &str) -> Option<String> {
