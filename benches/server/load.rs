@@ -26,6 +26,8 @@ pub enum Requests {
     Same(Vec<u8>),
     /// A read of one of these rids, any of them equally likely.
     AnyOf { rids: Arc<Vec<Rid>>, rest: Vec<u8> },
+    /// The same bytes but for an `Idempotency-Key` at the end, each time a fresh one.
+    Keyed(Vec<u8>),
 }
 
 /// A rid as it stands in a path.
@@ -61,11 +63,12 @@ pub struct Figures {
 impl Requests {
     /// The submission that is measured.
     pub fn submission() -> Self {
-        let head = format!(
-            "GET /v2.5/users/me?bgrs=yes HTTP/1.1\r\nHost: bench.invalid\r\n\
-             {AS_ADMIN}Accept: */*\r\n\r\n"
-        );
-        Self::Same(head.into_bytes())
+        Self::Same(format!("{}\r\n", submission_fields()).into_bytes())
+    }
+
+    /// The same with an `Idempotency-Key`.
+    pub fn keyed_submission() -> Self {
+        Self::Keyed(submission_fields().into_bytes())
     }
 
     /// An ordinary call in the foreground.
@@ -90,8 +93,20 @@ impl Requests {
                 buffer.extend_from_slice(rest);
                 buffer
             }
+            Self::Keyed(fields) => {
+                let key = format!("Idempotency-Key: {:016x}{:016x}\r\n\r\n", dice.roll(), dice.roll());
+                buffer.clear();
+                buffer.extend_from_slice(fields);
+                buffer.extend_from_slice(key.as_bytes());
+                buffer
+            }
         }
     }
+}
+
+/// The submission that is measured, up to the empty line.
+fn submission_fields() -> String {
+    format!("GET /v2.5/users/me?bgrs=yes HTTP/1.1\r\nHost: bench.invalid\r\n{AS_ADMIN}Accept: */*\r\n")
 }
 
 /// Sends `requests` to `addr`.
@@ -155,11 +170,12 @@ async fn converse(
     Ok(tally)
 }
 
-async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<(u16, usize)> {
+/// The status of the next answer, and its length in the buffer, head and all.
+pub async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<(u16, usize)> {
     let mut filled = 0;
     let mut head = None;
     loop {
-        ensure!(filled < buffer.len(), "an answer is larger than {BUFFER} bytes");
+        ensure!(filled < buffer.len(), "an answer is larger than {filled} bytes");
         let read = stream.read(&mut buffer[filled..]).await?;
         ensure!(
             read > 0,
@@ -278,7 +294,7 @@ impl Tally {
     }
 }
 
-/// Xorshift: picks rids evenly enough, at no cost.
+/// Xorshift: picks rids evenly enough, and gives no number twice, at no cost.
 struct Dice(u64);
 
 impl Dice {
@@ -287,11 +303,15 @@ impl Dice {
         Ok(Self(seed | 1))
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    fn roll(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        usize::try_from(self.0 % limit).unwrap_or_default()
+        usize::try_from(self.roll() % limit).unwrap_or_default()
     }
 }

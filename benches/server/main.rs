@@ -1,13 +1,15 @@
 //! Measures a running `bgrs-server`, side by side with a minimal reference: see `benches/README.md`.
 //!
 //! The server, the reference, the raw responder and the gateway's upstream are processes of their own; this one holds
-//! the load client.
+//! the load client, the watchers and the upstream of what they watch.
 
 mod bench;
 mod fixture;
 mod gateway;
+mod held;
 mod home;
 mod http;
+mod keys;
 mod load;
 mod memory;
 mod process;
@@ -18,6 +20,7 @@ mod responder;
 mod start;
 mod submit;
 mod upstream;
+mod watch;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -61,6 +64,8 @@ struct Arguments {
 enum Command {
     /// Accepted submissions a second, against the reference
     Submit,
+    /// Accepted submissions a second with an Idempotency-Key, against those without
+    Keys,
     /// Status reads a second, against the reference, and at 1,000,000 stored requests against 10,000
     Reads,
     /// Memory: idle, a large body up, a large result down, 100,000 finished requests
@@ -71,6 +76,8 @@ enum Command {
     Start,
     /// The gateway: pass-through against nginx, memory, background requests to an upstream
     Gateway,
+    /// Watchers: 5,000 callers waiting and 5,000 event streams at once, their memory, and how soon they know of an end
+    Watch,
     /// All of these
     All,
     /// The reference, on this port and database
@@ -125,6 +132,9 @@ fn measure(command: &Command, bench: &Bench<'_>, smoke: bool, report: &mut Repor
     if all || matches!(command, Command::Submit) {
         submit::measure(bench, report)?;
     }
+    if all || matches!(command, Command::Keys) {
+        keys::measure(bench, report)?;
+    }
     if all || matches!(command, Command::Reads) {
         reads::measure(bench, report)?;
     }
@@ -139,6 +149,9 @@ fn measure(command: &Command, bench: &Bench<'_>, smoke: bool, report: &mut Repor
     }
     if all || matches!(command, Command::Gateway) {
         gateway::measure(bench, smoke, report)?;
+    }
+    if all || matches!(command, Command::Watch) {
+        watch::measure(bench, smoke, report)?;
     }
     Ok(())
 }

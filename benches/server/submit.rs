@@ -35,9 +35,9 @@ fn compare(bench: &Bench<'_>, connections: usize, one_worker_too: bool, report: 
     let mut alone = Series::new("server, concurrency 1");
     for _ in 0..bench.scale.rounds {
         theirs.add(reference_round(bench, &load)?);
-        ours.add(server_round(bench, &load, CONCURRENCY)?);
+        ours.add(server_round(bench, &load, CONCURRENCY, Requests::submission())?);
         if one_worker_too {
-            alone.add(server_round(bench, &load, 1)?);
+            alone.add(server_round(bench, &load, 1, Requests::submission())?);
         }
     }
     let rate = ours.rate() / theirs.rate();
@@ -75,10 +75,11 @@ fn reference_round(bench: &Bench<'_>, load: &Load) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-fn server_round(bench: &Bench<'_>, load: &Load, concurrency: u32) -> anyhow::Result<Figures> {
+/// One round of the server: submissions under load, a kill, and a look at what is stored.
+pub fn server_round(bench: &Bench<'_>, load: &Load, concurrency: u32, requests: Requests) -> anyhow::Result<Figures> {
     let home = Home::create(bench.fresh("server"), concurrency)?;
     let server = home.start(bench.log.as_deref())?;
-    let figures = run(server.addr, load, Requests::submission())?;
+    let figures = run(server.addr, load, requests)?;
     server.kill()?;
     check_durable("server", figures.answers, count_rows(&home.database()?)?)?;
     Ok(figures)
