@@ -18,7 +18,7 @@ use crate::config::{self, Config};
 use crate::dispatch::upstream::{Asker, AtUpstream, Connectors, Switch};
 use crate::dispatch::{Batch, Dispatch, InProcess, Routes};
 use crate::http::accept::{self, Accept};
-use crate::http::openapi::{self, Description};
+use crate::http::openapi::{Described, Description};
 use crate::http::{self, Bounds, Precheck, Shared};
 use crate::media::Media;
 use crate::media::fs::FsMedia;
@@ -130,9 +130,7 @@ impl Builder {
     pub async fn start(self) -> Result<Bgrs, Error> {
         let Self { config, api, versions, precheck, description, clock, address } = self;
         let hosts = config.server.hosted_api;
-        let described = description.filter(|_| hosts).map(|describe| describe());
-        let document = openapi::document(&config.server.mount, described);
-        let document = document.map_err(|error| Error::new("openapi", error))?;
+        let document = Described::new(config.server.mount.clone(), description.filter(|_| hosts));
         let api = if hosts { api } else { no_api() };
         let Opened { store, media, lock, key, connectors, client } = open(&config).await?;
         let media: Arc<dyn Media> = Arc::new(media);
@@ -238,7 +236,7 @@ impl Builder {
             callbacks,
             deliver: Arc::new(move || deliverer.wake()),
             allow: config.webhooks.allow.into(),
-            document: document.into(),
+            document,
             under_way,
         };
         let mount = Mount { shared: Arc::new(shared), routes };

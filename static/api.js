@@ -2,6 +2,8 @@
 "use strict";
 
 const SOURCE = new URL("../openapi.json", document.currentScript.src);
+// Whoever came by a link with a password in it: a page may not fetch such a URL.
+SOURCE.username = SOURCE.password = "";
 const METHODS = ["get", "post", "put", "patch", "delete", "head", "options", "trace"];
 const LONG = 8; // levels of an example at most
 

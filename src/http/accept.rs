@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode, Uri, Version};
 use actix_web::{HttpMessage, HttpResponse, ResponseError};
 use futures_util::FutureExt;
@@ -210,6 +210,9 @@ async fn accept(
             if !look_remembered(shared, req).await? {
                 Box::pin(who::anybody(shared, req)).await?;
             }
+            if wait::parameter(req.query_string(), "wait").is_some() {
+                make_small(req);
+            }
             Ok(None)
         }
         // In boxes of their own, gone when they are done: thousands may wait in what comes after them.
@@ -356,6 +359,15 @@ async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<bool, 
     who::known(req, caller.into());
     req.extensions_mut().insert(wait::Found(request));
     Ok(true)
+}
+
+/// The library gives each request room for headers that it does not have, 7 KiB: too much for thousands who wait.
+fn make_small(req: &mut ServiceRequest) {
+    let mut headers = HeaderMap::with_capacity(req.headers().len());
+    for (name, value) in req.headers() {
+        headers.append(name.clone(), value.clone());
+    }
+    *req.headers_mut() = headers;
 }
 
 fn target_of(req: &ServiceRequest) -> String {

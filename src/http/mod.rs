@@ -56,7 +56,6 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 use actix_web::web;
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::auth::Authenticator;
@@ -135,8 +134,8 @@ pub struct Shared {
     pub deliver: Arc<dyn Fn() + Send + Sync>,
     /// Networks that callbacks may lead to, beside the public one.
     pub allow: Allow,
-    /// The description of all routes, in OpenAPI's JSON.
-    pub document: Bytes,
+    /// The description of all routes.
+    pub document: openapi::Described,
     /// Calls under way, for a graceful end.
     pub under_way: accept::UnderWay,
 }

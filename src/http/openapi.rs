@@ -6,12 +6,16 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
+use bytes::Bytes;
 use utoipa::openapi::{Info, OpenApi as Document, Paths};
 
 use super::{
-    NO_STORE, Shared, callbacks, details, events, health, information, list, manage, media, report, rerun, result,
+    Error, NO_STORE, Shared, callbacks, details, events, health, information, list, manage, media, report, rerun,
+    result,
 };
 pub use common::{Accepted, Batch, Failure, InPath, Look, Outcome, Outcomes};
 
@@ -54,11 +58,30 @@ const INTRODUCTION: &str = "Any call of the API can be made in the background: w
 )]
 struct Own;
 
-/// Puts the description together: the server's own routes behind `mount`, and what the hosted API says of itself.
-///
-/// # Errors
-/// When it cannot be written as JSON.
-pub fn document(mount: &str, api: Option<Document>) -> serde_json::Result<String> {
+/// The description of a server; put together when it is first asked for, since most never are.
+pub struct Described {
+    mount: String,
+    api: Option<Description>,
+    written: OnceLock<Bytes>,
+}
+
+impl Described {
+    /// Of the server's own routes behind `mount`, and of what the hosted API says of itself.
+    #[must_use]
+    pub fn new(mount: String, api: Option<Description>) -> Self {
+        Self { mount, api, written: OnceLock::new() }
+    }
+
+    fn text(&self) -> serde_json::Result<Bytes> {
+        if let Some(text) = self.written.get() {
+            return Ok(text.clone());
+        }
+        let text = Bytes::from(document(&self.mount, self.api.map(|describe| describe()))?);
+        Ok(self.written.get_or_init(|| text).clone())
+    }
+}
+
+fn document(mount: &str, api: Option<Document>) -> serde_json::Result<String> {
     let mut document = match api {
         Some(mut api) => {
             common::complete_api(&mut api);
@@ -83,9 +106,14 @@ pub fn document(mount: &str, api: Option<Document>) -> serde_json::Result<String
     operation_id = "getDescription",
     responses((status = 200, description = "The server's description, as OpenAPI 3.1.", body = Object))
 )]
-pub async fn get(shared: web::Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok()
+pub async fn get(shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
+    let text = web::block(move || shared.document.text()).await.map_err(|_| Error::internal())?;
+    let text = text.map_err(|error| {
+        log::error!("the description cannot be written: {error}");
+        Error::internal()
+    })?;
+    Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, NO_STORE))
         .insert_header((header::CONTENT_TYPE, "application/json"))
-        .body(shared.document.clone())
+        .body(text))
 }

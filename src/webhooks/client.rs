@@ -21,6 +21,7 @@ use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -60,23 +61,30 @@ struct Inner {
     signer: Webhook,
     allow: Arc<Allow>,
     plain: Plain,
-    secure: Secure,
+    /// Made for the first delivery over https: the system's certificates are many.
+    secure: OnceCell<Secure>,
 }
 
 impl Client {
-    /// Reads the system's certificates. Blocks.
+    /// A client that signs with this secret.
     ///
     /// # Errors
-    /// When TLS cannot be set up. A system without certificates is none: https receivers are not trusted then.
+    /// When the secret cannot sign.
     pub fn new(secret: &Secret, allow: Allow) -> Result<Self, String> {
         let (signer, allow) = (secret.signer()?, Arc::new(allow));
-        let secure = HttpsConnectorBuilder::new().with_tls_config(tls()?).https_only().enable_http1();
-        let mut builder = legacy::Client::builder(TokioExecutor::new());
-        // Nothing is kept for another delivery: it looks its receiver's name up anew.
-        builder.pool_max_idle_per_host(0).http1_max_buf_size(MOST).http1_max_headers(MOST_FIELDS);
-        let secure = builder.build(secure.wrap_connector(connector(&allow, false)));
-        let plain = builder.build(connector(&allow, true));
-        Ok(Self(Arc::new(Inner { signer, allow, plain, secure })))
+        let plain = builder().build(connector(&allow, true));
+        Ok(Self(Arc::new(Inner { signer, allow, plain, secure: OnceCell::new() })))
+    }
+
+    /// The client for https. Without certificates on the system no receiver is trusted.
+    async fn secure(&self) -> Result<&Secure, String> {
+        let Inner { allow, secure, .. } = &*self.0;
+        let make = async || {
+            let tls = tokio::task::spawn_blocking(tls).await.map_err(|error| error.to_string())??;
+            let secure = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
+            Ok(builder().build(secure.wrap_connector(connector(allow, false))))
+        };
+        secure.get_or_try_init(make).await
     }
 
     /// POSTs JSON to a callback's URL, signed as message `id` of this moment (Standard Webhooks).
@@ -84,12 +92,12 @@ impl Client {
     /// # Errors
     /// Why there was no answer, in words for whoever named the URL.
     pub async fn post(&self, url: &str, id: &str, now: Timestamp, body: String) -> Result<Answer, String> {
-        let Inner { allow, plain, secure, .. } = &*self.0;
+        let Inner { allow, plain, .. } = &*self.0;
         // What is allowed may have changed since, and the connector does not ask about an address in a URL.
         let callback = Callback::parse(url, allow).map_err(|refused| refused.to_string())?;
         let request = self.request(&callback, id, now, body)?;
         let end = Instant::now() + LONGEST;
-        let answer = if callback.is_plain() { plain.request(request) } else { secure.request(request) };
+        let answer = if callback.is_plain() { plain.request(request) } else { self.secure().await?.request(request) };
         let answer = match tokio::time::timeout_at(end, answer).await {
             Ok(answer) => answer.map_err(|error| failed(&error))?,
             Err(_) => return Err(format!("No answer came within {} s.", LONGEST.as_secs())),
@@ -118,6 +126,13 @@ impl Client {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| error.to_string())
     }
+}
+
+fn builder() -> legacy::Builder {
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    // Nothing is kept for another delivery: it looks its receiver's name up anew.
+    builder.pool_max_idle_per_host(0).http1_max_buf_size(MOST).http1_max_headers(MOST_FIELDS);
+    builder
 }
 
 fn tls() -> Result<ClientConfig, String> {
