@@ -83,7 +83,7 @@ CREATE TABLE bgrs (
     batch        INTEGER,                       -- of a batch: how many elements its body has, each a call of its own
     idempotency_key TEXT,                       -- the caller's; the same one is not accepted twice
     fingerprint  BLOB,                          -- with a key: a digest of method, target and body
-    key_hash     INTEGER,                       -- with a key: 32 bits of a digest of owner and key, for a small index
+    key_hash     INTEGER,                       -- with a key: 32 bits of a digest of owner and key
     callback     TEXT,                          -- the URL that is told of the end
 
     -- when
@@ -122,7 +122,25 @@ CREATE INDEX bgrs_unended ON bgrs (source, user_id, status_id, id) WHERE finishe
 CREATE INDEX bgrs_ended ON bgrs (source, user_id, status_id, id) WHERE finished_dt IS NOT NULL;
 CREATE INDEX bgrs_retries ON bgrs (source, user_id, retry_dt) WHERE status_id = 3;
 CREATE INDEX bgrs_expiry ON bgrs (expires_dt) WHERE expires_dt IS NOT NULL;
-CREATE INDEX bgrs_keys ON bgrs (key_hash) WHERE key_hash IS NOT NULL;
+CREATE INDEX bgrs_keyed ON bgrs (id, key_hash) WHERE key_hash IS NOT NULL;
+
+-- By which keys requests are found. The newest are not here yet, but in the server's memory and in the rows: those above
+-- the floor (src/store/sqlite/keys.rs says why).
+CREATE TABLE bgrs_keys (
+    key_hash INTEGER NOT NULL,
+    bgrs_id  INTEGER NOT NULL,
+    PRIMARY KEY (key_hash, bgrs_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE bgrs_keys_floor (
+    id INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO bgrs_keys_floor (id) VALUES (0);
+
+CREATE TRIGGER bgrs_keys_gone AFTER DELETE ON bgrs WHEN OLD.key_hash IS NOT NULL BEGIN
+    DELETE FROM bgrs_keys WHERE key_hash = OLD.key_hash AND bgrs_id = OLD.id;
+END;
 
 -- The log of each background request, oldest first by id.
 CREATE TABLE bgrs_details (

@@ -265,8 +265,9 @@ fn what_is_no_key_is_400_and_leaves_nothing() {
     assert!(upstream.seen().is_empty());
     let rid = first(&two.clone().header(KEY, "one").send());
     assert_eq!(replayed(&two.send()), rid);
+    server.finished(&rid);
     for good in ["!", "~", "\"'#,;=", &longest] {
-        first(&keyed(&server, "/up/fast?bgrs=yes", good, "sent").send());
+        server.finished(&first(&keyed(&server, "/up/fast?bgrs=yes", good, "sent").send()));
     }
     // What is refused for another reason does not use its key.
     let nowhere = server.call("GET", "/nothing?bgrs=yes").header(KEY, "free");

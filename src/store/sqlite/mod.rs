@@ -3,6 +3,7 @@
 mod callbacks;
 mod campaigns;
 mod connection;
+mod keys;
 mod list;
 mod long;
 mod post;
@@ -14,11 +15,13 @@ mod users;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use super::{Error, Result};
 pub use connection::Durability;
+use keys::Keys;
 use long::Long;
 use readers::Readers;
 use writer::{Lane, Writer};
@@ -32,6 +35,7 @@ pub struct Sqlite {
     writer: Writer,
     readers: Readers,
     long: Long,
+    keys: Arc<Keys>,
 }
 
 impl Sqlite {
@@ -41,7 +45,10 @@ impl Sqlite {
     /// A file that is no database, another program's, or from a newer version; one that cannot be read or written.
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         let connection = connection::open_for_writing(path, durability)?;
-        Ok(Self { writer: Writer::start(connection)?, readers: Readers::start(path, READERS)?, long: Long::new(path) })
+        let keys = Arc::new(Keys::load(&connection)?);
+        let told = keys.clone();
+        let writer = Writer::start(connection, move |committed| told.ended(committed))?;
+        Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), keys })
     }
 
     /// Runs `act`, for which a caller waits, in the writer's next transaction and answers after its commit. It may be

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::callbacks;
+use super::keys::{self, Keys};
 use super::rows::{CALL, add_detail, read_call, read_rid, read_state};
 use super::users::{caller, is_still};
 use crate::model::{Answer, Call, Failure, Outcome, Owner, Rid, State, time};
-use crate::store::{Cancelled, Claim, Claimed, Ending, Fingerprint, Inserted, Lapsed, NewRequest, Rescued, Result};
+use crate::store::{Cancelled, Claim, Claimed, Ending, Inserted, Lapsed, NewRequest, Rescued, Result};
 
-pub fn insert(connection: &Connection, new: &NewRequest) -> Result<Inserted> {
+pub fn insert(connection: &Connection, keys: &Keys, new: &NewRequest) -> Result<Inserted> {
     let known = match &new.vouched {
         Some(known) => is_still(connection, known)?,
         // A body may have taken long: its caller may be gone since.
@@ -20,7 +21,7 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<Inserted> {
     }
     // The writer is one: nobody uses the key in between.
     if let Some(key) = &new.key
-        && let Some((rid, fingerprint)) = keyed(connection, &new.owner, &key.text)?
+        && let Some((rid, fingerprint)) = keys.find(connection, &new.owner, &key.text)?
     {
         return Ok(if fingerprint == key.fingerprint { Inserted::Known(rid) } else { Inserted::KeyTaken });
     }
@@ -45,31 +46,13 @@ pub fn insert(connection: &Connection, new: &NewRequest) -> Result<Inserted> {
         call.callback,
         new.key.as_ref().map(|key| &key.text),
         new.key.as_ref().map(|key| key.fingerprint),
-        new.key.as_ref().map(|key| key_hash(&new.owner, &key.text)),
+        new.key.as_ref().map(|key| keys::hash(&new.owner, &key.text)),
         time::format(new.created),
     ])?;
-    Ok(Inserted::Stored)
-}
-
-/// The request that an owner's key was used for, with the fingerprint of its call.
-pub fn keyed(connection: &Connection, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>> {
-    let sql = "SELECT rid, fingerprint FROM bgrs INDEXED BY bgrs_keys
-               WHERE key_hash = ? AND source = ? AND user_id = ? AND idempotency_key = ?";
-    let found =
-        connection.prepare_cached(sql)?.query_row(params![key_hash(owner, key), owner.source, owner.id, key], |row| {
-            Ok((read_rid(row, 0)?, row.get(1)?))
-        });
-    Ok(found.optional()?)
-}
-
-/// Keys come in no order, and each insertion touches another page of their index: the smaller it is, the fewer.
-fn key_hash(owner: &Owner, key: &str) -> u32 {
-    let mut hasher = blake3::Hasher::new();
-    for part in [owner.source.as_bytes(), b"\n", owner.id.as_bytes(), b"\n", key.as_bytes()] {
-        hasher.update(part);
+    if let Some(key) = &new.key {
+        keys.add(connection, &new.owner, key, connection.last_insert_rowid())?;
     }
-    let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
-    u32::from_be_bytes([a, b, c, d])
+    Ok(Inserted::Stored)
 }
 
 /// Ends a request that has not ended.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;
 use super::list::list;
-use super::queue::{cancel, claim, finish, heartbeat, insert, keyed, requeue, rescue, retry};
+use super::queue::{cancel, claim, finish, heartbeat, insert, requeue, rescue, retry};
 use super::rows::{CALL, REQUEST, add_detail, read_call, read_leftover, read_request, read_rid, read_state};
 use super::users::is_still;
 use crate::model::{Call, Owner, Rid, time};
@@ -21,12 +21,13 @@ use crate::store::{
 #[async_trait]
 impl Store for Sqlite {
     async fn insert(&self, new: NewRequest) -> Result<Inserted> {
-        self.write(move |connection| insert(connection, &new)).await
+        let keys = self.keys.clone();
+        self.write(move |connection| insert(connection, &keys, &new)).await
     }
 
     async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>> {
-        let (owner, key) = (owner.clone(), key.to_owned());
-        self.read(move |connection| keyed(connection, &owner, &key)).await
+        let (keys, owner, key) = (self.keys.clone(), owner.clone(), key.to_owned());
+        self.read(move |connection| keys.find(connection, &owner, &key)).await
     }
 
     async fn cancel(&self, rid: Rid, now: Timestamp, expires: Timestamp) -> Result<Option<Cancelled>> {
@@ -142,9 +143,9 @@ impl Store for Sqlite {
     }
 
     async fn adopt(&self, new: NewRequest, lease: Timestamp, detail: &str) -> Result<Option<Claim>> {
-        let detail = detail.to_owned();
+        let (keys, detail) = (self.keys.clone(), detail.to_owned());
         self.write(move |connection| {
-            if insert(connection, &new)? != Inserted::Stored {
+            if insert(connection, &keys, &new)? != Inserted::Stored {
                 return Ok(None);
             }
             let claim = Claim { id: connection.last_insert_rowid(), rid: new.rid, attempt: 1 };
