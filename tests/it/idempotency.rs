@@ -244,6 +244,7 @@ fn the_key_of_a_request_that_was_removed_is_free() {
     server.delete(&format!("/bgrs/{rid}")).expect(204);
     let other = first(&keyed(&server, "/up/fast?bgrs=yes", "k", "something else").send());
     assert_ne!(other, rid);
+    server.finished(&other);
     server.leaves_nothing(|| error_of(&call.send(), 422));
 }
 

@@ -1,6 +1,7 @@
 //! The calls of a server: no redirect is followed, no proxy asked.
 
 use std::io::{ErrorKind, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -219,5 +220,6 @@ fn tls() -> Result<TlsConfig, Failure> {
         return Err(refused("there are no certificates to check an https URL with; SSL_CERT_FILE may name some"));
     }
     let roots: RootCerts = found.certs.iter().map(|root| Certificate::from_der(root).to_owned()).into();
-    Ok(TlsConfig::builder().root_certs(roots).build())
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build())
 }
