@@ -54,13 +54,31 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
+/// A caller as remembered.
+pub struct Recalled {
+    /// Who it is.
+    pub known: Arc<Known>,
+    /// Whether nothing can have changed since the user's row was looked at.
+    pub is_current: bool,
+    trace: [u8; 32],
+    mark: Option<u64>,
+}
+
+/// Verified credentials.
+#[derive(Clone)]
+struct Remembered {
+    known: Arc<Known>,
+    /// The users' mark at which the row said the same.
+    seen: Option<u64>,
+}
+
 /// Knows callers by their credentials.
 pub struct Authenticator {
     users: Arc<dyn Users>,
     throttle: Throttle,
     /// By keyed hashes of login and password: the users as they were when the two were verified. It counts only while
     /// the user's row says the same: a changed password or a removed user, by whatever process, ends it at once.
-    remembered: Mutex<LruCache<[u8; 32], Arc<Known>>>,
+    remembered: Mutex<LruCache<[u8; 32], Remembered>>,
     key: Zeroizing<[u8; 32]>,
     /// What an unknown login's password is compared with, so that it takes as long as a known one's.
     decoy: tokio::sync::OnceCell<String>,
@@ -97,10 +115,14 @@ impl Authenticator {
         address: Option<IpAddr>,
     ) -> Result<Caller, Error> {
         let credentials = basic::parse(values)?;
-        // Looked up each time: what any process changes about the user counts at once.
+        // Looked up whenever any process can have changed something: what it changes about the user counts at once.
+        let (trace, mark) = (self.trace(&credentials), self.users.mark());
+        if let Some(caller) = self.still_knows(&trace, mark) {
+            return Ok(caller);
+        }
         let user = self.users.find(&credentials.login).await?;
         if let Some(user) = &user
-            && self.remembers(&self.trace(&credentials), user)
+            && self.remembers(&trace, user, mark)
         {
             return Ok(caller(user));
         }
@@ -108,10 +130,21 @@ impl Authenticator {
     }
 
     /// The caller as remembered, without a look at the user's row. Whoever acts on it must make the act itself look
-    /// whether the row still says so.
-    pub fn recall<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Option<Arc<Known>> {
+    /// whether the row still says so, unless it is [`Recalled::is_current`].
+    pub fn recall<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Option<Recalled> {
         let credentials = basic::parse(values).ok()?;
-        self.lock().get(&self.trace(&credentials)).cloned()
+        let (trace, mark) = (self.trace(&credentials), self.users.mark());
+        let Remembered { known, seen } = self.lock().get(&trace).cloned()?;
+        Some(Recalled { known, is_current: mark.is_some() && seen == mark, trace, mark })
+    }
+
+    /// Takes note that a look since [`Authenticator::recall`] has found the user as remembered.
+    pub fn confirm(&self, recalled: &Recalled) {
+        if let Some(remembered) = self.lock().get_mut(&recalled.trace)
+            && Arc::ptr_eq(&remembered.known, &recalled.known)
+        {
+            remembered.seen = recalled.mark.or(remembered.seen);
+        }
     }
 
     /// Hashes a new password.
@@ -136,7 +169,7 @@ impl Authenticator {
         let mut wrong = tries.lock().await;
         let trace = self.trace(&credentials);
         if let Some(user) = &user
-            && self.remembers(&trace, user)
+            && self.remembers(&trace, user, None)
         {
             return Ok(caller(user));
         }
@@ -149,7 +182,7 @@ impl Authenticator {
         let right = self.off_thread(move || password::verify(&password, &hash)).await?;
         match user {
             Some(user) if right => {
-                self.lock().put(trace, Arc::new(Known::from(&user)));
+                self.lock().put(trace, Remembered { known: Arc::new(Known::from(&user)), seen: None });
                 Ok(caller(&user))
             }
             _ => {
@@ -186,11 +219,24 @@ impl Authenticator {
         *hasher.finalize().as_bytes()
     }
 
-    fn remembers(&self, trace: &[u8; 32], user: &User) -> bool {
-        self.lock().get(trace).is_some_and(|known| known.is(user))
+    /// The caller, if nothing can have changed since the user's row was looked at.
+    fn still_knows(&self, trace: &[u8; 32], mark: Option<u64>) -> Option<Caller> {
+        let mark = mark?;
+        let mut remembered = self.lock();
+        remembered.get(trace).filter(|remembered| remembered.seen == Some(mark)).map(|known| known.known.caller())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Arc<Known>>> {
+    /// Whether the user is as remembered; the row was looked at after `mark` was asked for.
+    fn remembers(&self, trace: &[u8; 32], user: &User, mark: Option<u64>) -> bool {
+        let mut remembered = self.lock();
+        let Some(known) = remembered.get_mut(trace).filter(|remembered| remembered.known.is(user)) else {
+            return false;
+        };
+        known.seen = mark.or(known.seen);
+        true
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Remembered>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -344,19 +344,27 @@ async fn submit_remembered(
         Some(upstream) => upstream.auth == Auth::Local && gateway::check_path(&submission.name).is_ok(),
         None => (shared.precheck)(req.method().as_str(), &submission.name).is_ok(),
     };
-    let known =
+    let recalled =
         if allowed && !submit::has_body(req) { shared.auth.recall(who::authorization(req))? } else { return None };
-    submit::submit_remembered(shared, req, known, submission).await
+    submit::submit_remembered(shared, req, recalled.known, submission).await
 }
 
 /// The short way of a status read by a caller who is remembered: one look at the row and at the caller's. `false`: it goes
 /// the long way.
 async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<bool, Error> {
     let Some(rid) = place::rid(req.match_info().as_str(), &shared.mount) else { return Ok(false) };
-    let Some(known) = shared.auth.recall(who::authorization(req)) else { return Ok(false) };
-    let caller = known.caller();
-    let Some(request) = shared.store.get_for(rid, known).await? else { return Ok(false) };
-    who::known(req, caller.into());
+    let Some(recalled) = shared.auth.recall(who::authorization(req)) else { return Ok(false) };
+    let request = if recalled.is_current {
+        shared.store.get(rid).await?
+    } else {
+        let request = shared.store.get_for(rid, recalled.known.clone()).await?;
+        if request.is_some() {
+            shared.auth.confirm(&recalled);
+        }
+        request
+    };
+    let Some(request) = request else { return Ok(false) };
+    who::known(req, recalled.known.caller().into());
     req.extensions_mut().insert(wait::Found(request));
     Ok(true)
 }

@@ -121,6 +121,10 @@ pub enum Removal {
 /// The users, durable.
 #[async_trait]
 pub trait Users: Send + Sync {
+    /// The same number as long as no user can have changed, by whatever process; `None` while that is not known. What was
+    /// read after it was asked for holds for as long.
+    fn mark(&self) -> Option<u64>;
+
     /// Looks a user up by the login, exactly as it is written.
     async fn find(&self, login: &str) -> Result<Option<User>>;
 

@@ -6,6 +6,7 @@ mod connection;
 mod keys;
 mod list;
 mod long;
+mod marks;
 mod post;
 mod queue;
 mod readers;
@@ -23,6 +24,7 @@ use super::{Error, Result};
 pub use connection::Durability;
 use keys::Keys;
 use long::Long;
+use marks::Marks;
 use readers::Readers;
 use writer::{Lane, Writer};
 
@@ -36,6 +38,7 @@ pub struct Sqlite {
     readers: Readers,
     long: Long,
     keys: Arc<Keys>,
+    marks: Arc<Marks>,
 }
 
 impl Sqlite {
@@ -46,9 +49,15 @@ impl Sqlite {
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         let connection = connection::open_for_writing(path, durability)?;
         let keys = Arc::new(Keys::load(&connection)?);
-        let told = keys.clone();
-        let writer = Writer::start(connection, move |committed| told.ended(committed))?;
-        Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), keys })
+        let marks = Arc::new(Marks::open(path, &connection)?);
+        let told = (keys.clone(), marks.clone());
+        let writer = Writer::start(connection, move |connection, committed| {
+            told.0.ended(committed);
+            if let Err(error) = told.1.ended(connection) {
+                log::warn!("it is not known whether users have changed: {error}");
+            }
+        })?;
+        Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), keys, marks })
     }
 
     /// Runs `act`, for which a caller waits, in the writer's next transaction and answers after its commit. It may be

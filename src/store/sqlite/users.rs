@@ -12,6 +12,10 @@ const COLUMNS: &str = "id, login, password, display_name, first_name, last_name,
 
 #[async_trait]
 impl Users for Sqlite {
+    fn mark(&self) -> Option<u64> {
+        self.marks.users()
+    }
+
     async fn find(&self, login: &str) -> Result<Option<User>> {
         let login = login.to_owned();
         self.read(move |connection| {
@@ -36,7 +40,9 @@ impl Users for Sqlite {
     }
 
     async fn add(&self, new: NewUser) -> Result<User> {
-        self.write(move |connection| add(connection, &new)).await
+        let added = self.write(move |connection| add(connection, &new)).await;
+        self.marks.users_changed();
+        added
     }
 
     async fn add_first_administrator(&self, new: NewUser) -> Result<Option<User>> {
@@ -54,35 +60,41 @@ impl Users for Sqlite {
     }
 
     async fn change(&self, id: i64, change: Change) -> Result<Option<Option<User>>> {
-        self.write(move |connection| {
-            let Some(user) = get(connection, id)? else { return Ok(None) };
-            if user.is_admin && change.is_admin == Some(false) && administrators_but(connection, id)? == 0 {
-                return Ok(Some(None));
-            }
-            update(connection, id, apply(user, change.clone()))?;
-            Ok(Some(get(connection, id)?))
-        })
-        .await
+        let changed = self
+            .write(move |connection| {
+                let Some(user) = get(connection, id)? else { return Ok(None) };
+                if user.is_admin && change.is_admin == Some(false) && administrators_but(connection, id)? == 0 {
+                    return Ok(Some(None));
+                }
+                update(connection, id, apply(user, change.clone()))?;
+                Ok(Some(get(connection, id)?))
+            })
+            .await;
+        self.marks.users_changed();
+        changed
     }
 
     async fn remove(&self, id: i64, limit: usize) -> Result<Removal> {
-        self.write(move |connection| {
-            let Some(user) = get(connection, id)? else { return Ok(Removal::Unknown) };
-            if user.is_admin && administrators_but(connection, id)? == 0 {
-                return Ok(Removal::LastAdministrator);
-            }
-            let sql = "SELECT EXISTS (SELECT 1 FROM campaigns WHERE user_id = ?)";
-            if connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))? {
-                return Ok(Removal::OwnsCampaign);
-            }
-            let gone = remove_requests(connection, &Owner::local(id), limit)?;
-            if gone.len() == limit {
-                return Ok(Removal::Partly(gone));
-            }
-            connection.prepare_cached("DELETE FROM users WHERE id = ?")?.execute([id])?;
-            Ok(Removal::Done(gone))
-        })
-        .await
+        let removed = self
+            .write(move |connection| {
+                let Some(user) = get(connection, id)? else { return Ok(Removal::Unknown) };
+                if user.is_admin && administrators_but(connection, id)? == 0 {
+                    return Ok(Removal::LastAdministrator);
+                }
+                let sql = "SELECT EXISTS (SELECT 1 FROM campaigns WHERE user_id = ?)";
+                if connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))? {
+                    return Ok(Removal::OwnsCampaign);
+                }
+                let gone = remove_requests(connection, &Owner::local(id), limit)?;
+                if gone.len() == limit {
+                    return Ok(Removal::Partly(gone));
+                }
+                connection.prepare_cached("DELETE FROM users WHERE id = ?")?.execute([id])?;
+                Ok(Removal::Done(gone))
+            })
+            .await;
+        self.marks.users_changed();
+        removed
     }
 }
 

@@ -82,7 +82,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send> Act for Pending<T, F> {
 
 impl Writer {
     /// Starts the thread on an open database; `ended` is told of each transaction whether it was committed, or undone.
-    pub fn start(connection: Connection, ended: impl Fn(bool) + Send + 'static) -> Result<Self> {
+    pub fn start(connection: Connection, ended: impl Fn(&Connection, bool) + Send + 'static) -> Result<Self> {
         let ((calls, calling), (work, working)) = (unbounded(), unbounded());
         std::thread::Builder::new()
             .name("bgrs-write".to_owned())
@@ -168,7 +168,7 @@ fn take(lane: &Receiver<Box<dyn Act>>, batch: &mut Vec<Box<dyn Act>>, most: usiz
     batch.extend(lane.try_iter().take(most));
 }
 
-fn serve(connection: &Connection, mut waiting: Waiting, ended: &impl Fn(bool)) {
+fn serve(connection: &Connection, mut waiting: Waiting, ended: &impl Fn(&Connection, bool)) {
     let mut batch = Vec::with_capacity(CALLS);
     while waiting.next(&mut batch) {
         commit_together(connection, &mut batch, ended);
@@ -176,13 +176,13 @@ fn serve(connection: &Connection, mut waiting: Waiting, ended: &impl Fn(bool)) {
 }
 
 /// Runs a batch in one transaction and answers each of its acts.
-fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>, ended: &impl Fn(bool)) {
+fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>, ended: &impl Fn(&Connection, bool)) {
     let mut begun = false;
     let together = transaction(connection, || {
         begun = true;
         batch.iter_mut().try_for_each(|act| act.run(connection))
     });
-    ended(together.is_ok());
+    ended(connection, together.is_ok());
     // Where it could not even begin, another program holds the database: it has been waited for long enough.
     if together.is_ok() || !begun {
         return post::deliver(batch.drain(..).map(|act| (act, together.clone())));
@@ -194,7 +194,7 @@ fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>, ended
         }
         Ok(())
     });
-    ended(committed.is_ok());
+    ended(connection, committed.is_ok());
     post::deliver(batch.drain(..).enumerate().map(|(at, act)| {
         let own = outcomes.get(at).cloned().unwrap_or(Ok(()));
         (act, own.and(committed.clone()))

@@ -1,0 +1,117 @@
+//! Whether anything can have been committed since somebody looked, without another look.
+//!
+//! The header of the WAL index, the file behind `-shm`, has a checksum that each commit of any process changes
+//! (<https://www.sqlite.org/walformat.html>, section 2.2). The writer says after each transaction what it is, once
+//! `PRAGMA data_version` has told that no other process has committed meanwhile. As long as the file says the same, users
+//! are as they were, unless this process has changed one.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use rusqlite::Connection;
+
+use crate::store::Result;
+
+/// Where the checksum of the header's first copy stands.
+const CHECKSUM: u64 = 40;
+
+/// What this process knows of commits.
+pub struct Marks {
+    /// `None`: there is no such file, and nothing is known.
+    index: Option<File>,
+    /// The header after this process's last transaction.
+    own: AtomicU64,
+    /// The database's `data_version` then.
+    version: AtomicI64,
+    /// Grows whenever users may have changed.
+    users: AtomicU64,
+}
+
+impl Marks {
+    /// For an open database.
+    pub fn open(path: &Path, connection: &Connection) -> Result<Self> {
+        let mut index = path.as_os_str().to_owned();
+        index.push("-shm");
+        let marks = Self {
+            index: File::open(index).ok(),
+            own: AtomicU64::new(0),
+            version: AtomicI64::new(-1),
+            users: AtomicU64::new(0),
+        };
+        marks.ended(connection)?;
+        Ok(marks)
+    }
+
+    /// The same number as long as no user can have changed; `None` while that is not known.
+    pub fn users(&self) -> Option<u64> {
+        let users = self.users.load(Ordering::SeqCst);
+        let is_own = self.header()? == self.own.load(Ordering::SeqCst);
+        (is_own && self.users.load(Ordering::SeqCst) == users).then_some(users)
+    }
+
+    /// This process has changed a user, and that is committed.
+    pub fn users_changed(&self) {
+        self.users.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// To be called by the writer, behind each of its transactions.
+    pub fn ended(&self, connection: &Connection) -> Result<()> {
+        let Some(mut header) = self.header() else { return Ok(()) };
+        loop {
+            let version = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+            if self.version.swap(version, Ordering::SeqCst) == version {
+                // Nobody else has committed until after the header was read: it is this process's own.
+                self.own.store(header, Ordering::SeqCst);
+                return Ok(());
+            }
+            self.users_changed();
+            let Some(now) = self.header() else { return Ok(()) };
+            header = now;
+        }
+    }
+
+    fn header(&self) -> Option<u64> {
+        let mut checksum = [0; 8];
+        self.index.as_ref()?.read_exact_at(&mut checksum, CHECKSUM).ok()?;
+        Some(u64::from_ne_bytes(checksum))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::Durability;
+    use crate::store::sqlite::connection::open_for_writing;
+
+    #[test]
+    fn another_process_that_commits_is_noticed_at_once_and_own_commits_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let own = open_for_writing(&path, Durability::Normal).unwrap();
+        let marks = Marks::open(&path, &own).unwrap();
+        let change = |connection: &Connection| {
+            let sql = "INSERT INTO users (login, password, created_dt) VALUES (hex(randomblob(9)), '', '')";
+            connection.execute(sql, []).unwrap();
+        };
+        let first = marks.users();
+        assert!(first.is_some());
+        change(&own);
+        assert_eq!(marks.users(), None, "not known before the writer has said so");
+        marks.ended(&own).unwrap();
+        assert_eq!(marks.users(), first);
+
+        let other = Connection::open(&path).unwrap();
+        assert_eq!(marks.users(), first);
+        change(&other);
+        assert_eq!(marks.users(), None);
+        change(&own);
+        marks.ended(&own).unwrap();
+        assert!(marks.users().is_some() && marks.users() != first);
+
+        let now = marks.users();
+        marks.users_changed();
+        assert!(marks.users().is_some() && marks.users() != now);
+    }
+}
