@@ -28,8 +28,20 @@ CREATE TABLE users (
     last_name    TEXT,
     email        TEXT,
     is_admin     INTEGER NOT NULL DEFAULT 0 CHECK (is_admin IN (0, 1)),
+    read_only    INTEGER NOT NULL DEFAULT 0 CHECK (read_only IN (0, 1)),  -- may look, and change nothing
     created_dt   TEXT NOT NULL
 ) STRICT;
+
+-- Who is signed in on the dashboard, in which browser. A reader of this table cannot sign in with it.
+CREATE TABLE sessions (
+    id         TEXT PRIMARY KEY CHECK (length(id) = 64),  -- a digest of what the browser keeps in its cookie
+    source     TEXT NOT NULL,                   -- who it is, as in bgrs
+    user_id    TEXT NOT NULL,
+    sealed     BLOB NOT NULL,                   -- the credentials, encrypted with a key that is not here
+    expires_dt TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX sessions_expiry ON sessions (expires_dt);
 
 -- What the hosted API is about: campaigns, and the scans of their pictures by phones, of which there are millions.
 CREATE TABLE campaigns (
@@ -174,6 +186,25 @@ CREATE TABLE bgrs_callbacks (
 
 CREATE INDEX bgrs_callbacks_of ON bgrs_callbacks (bgrs_id);
 CREATE INDEX bgrs_callbacks_due ON bgrs_callbacks (due_dt) WHERE sent_dt IS NULL;
+
+-- What was done, minute by minute; minutes in which nothing was have no row. Kept for eight days.
+CREATE TABLE bgrs_minutes (
+    at        TEXT PRIMARY KEY,                 -- when it began
+    submitted INTEGER NOT NULL,
+    finished  INTEGER NOT NULL,
+    failed    INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    running   INTEGER NOT NULL,                 -- at its end, as is the next
+    waiting   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- How long the calls of a route took that ended in an hour.
+CREATE TABLE bgrs_durations (
+    hour    TEXT NOT NULL,
+    route   TEXT NOT NULL,                      -- the path, with {} for numbers and ids; 'other': all beyond the bound
+    buckets TEXT NOT NULL,                      -- JSON: how many took how long (src/stats/histogram.rs)
+    PRIMARY KEY (hour, route)
+) STRICT, WITHOUT ROWID;
 
 CREATE VIEW recent AS
     SELECT b.id, b.created_dt, s.status_name AS state, b.progress / 100.0 AS progress, b.status AS http,

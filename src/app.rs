@@ -19,13 +19,14 @@ use crate::dispatch::upstream::{Asker, AtUpstream, Connectors, Switch};
 use crate::dispatch::{Batch, Dispatch, InProcess, Routes};
 use crate::http::accept::{self, Accept};
 use crate::http::openapi::{Described, Description};
-use crate::http::{self, Bounds, Precheck, Shared};
+use crate::http::{self, Bounds, Live, Precheck, Shared, SignedIn};
 use crate::media::Media;
 use crate::media::fs::FsMedia;
 use crate::model::Headers;
 use crate::scheduler::{Limits, Scheduler};
+use crate::stats::Stats;
 use crate::store::sqlite::Sqlite;
-use crate::store::{Callbacks, Campaigns, Cancelled, Store, Users};
+use crate::store::{self, Callbacks, Campaigns, Cancelled, Sessions, Store, Users};
 use crate::vault::Key;
 use crate::watch::Watchers;
 use crate::webhooks::{Client, Secret};
@@ -139,6 +140,8 @@ impl Builder {
         let users: Arc<dyn Users> = Arc::new(store.clone());
         let campaigns: Arc<dyn Campaigns> = Arc::new(store.clone());
         let callbacks: Arc<dyn Callbacks> = Arc::new(store.clone());
+        let sessions: Arc<dyn Sessions> = Arc::new(store.clone());
+        let figures: Arc<dyn store::Stats> = Arc::new(store.clone());
         let deliverer = Deliverer::new(callbacks.clone(), client, clock.clone());
         let store: Arc<dyn Store> = Arc::new(store);
         let auth = Authenticator::new(users.clone()).map_err(|error| Error::new("auth", error))?;
@@ -148,6 +151,8 @@ impl Builder {
         let scheduler = Scheduler::new(Limits { queue: background.queue, per_user: background.per_user });
         let watchers = Watchers::default();
         let leases = Leases::default();
+        let stats = Stats::new(figures, scheduler.clone(), clock.clone());
+        let live = Live::new(store.clone(), watchers.clone());
         let maintenance = Maintenance {
             store: store.clone(),
             media: media.clone(),
@@ -156,6 +161,8 @@ impl Builder {
             watchers: watchers.clone(),
             leases: leases.clone(),
             deliverer: deliverer.clone(),
+            sessions: sessions.clone(),
+            stats: stats.clone(),
             attempts: i64::from(background.attempts),
             keep: config.media.keep,
         };
@@ -182,6 +189,7 @@ impl Builder {
             watchers: watchers.clone(),
             settler: settler.clone(),
             deliverer: deliverer.clone(),
+            stats: stats.clone(),
             leases: leases.clone(),
             policies: config.policies.clone(),
             key: key.clone(),
@@ -194,6 +202,8 @@ impl Builder {
             tokio::spawn(settler.clone().keep_up()),
             tokio::spawn(retries.clone().keep_up()),
             tokio::spawn(deliverer.clone().keep_up()),
+            tokio::spawn(live.clone().keep_up()),
+            tokio::spawn(stats.clone().keep_up()),
         ];
         let sleepers = retries.clone();
         let pool = Pool::start(runner, scheduler.clone(), retries, Options { concurrency: background.concurrency });
@@ -236,6 +246,9 @@ impl Builder {
             callbacks,
             deliver: Arc::new(move || deliverer.wake()),
             allow: config.webhooks.allow.into(),
+            stats,
+            live,
+            signed_in: SignedIn::new(sessions),
             document,
             under_way,
         };
@@ -439,6 +452,7 @@ impl Bgrs {
             log::warn!("{} calls did not end in time and are cut off", shared.under_way.count());
         }
         self.upkeep.iter().for_each(JoinHandle::abort);
+        shared.stats.write().await;
         if let Err(error) = self.settler.settle().await {
             log::warn!("results are left for the next start to sync: {error}");
         }

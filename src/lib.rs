@@ -58,6 +58,7 @@ pub mod progress;
 pub mod routing;
 pub mod scheduler;
 mod server;
+pub mod stats;
 pub mod store;
 pub mod vault;
 pub mod view;

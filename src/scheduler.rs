@@ -182,6 +182,17 @@ impl Scheduler {
         Some(Turn { scheduler: self.clone(), owner })
     }
 
+    /// How many wait, sleep and run, of all owners.
+    #[must_use]
+    pub fn total(&self) -> Unended {
+        let state = self.lock();
+        state.owners.values().fold(Unended::default(), |total, counts| Unended {
+            waiting: total.waiting + counts.waiting,
+            sleeping: total.sleeping + counts.sleeping,
+            running: total.running + counts.running,
+        })
+    }
+
     /// Refuses submissions and gives no more turns.
     pub fn close(&self) {
         self.lock().closed = true;

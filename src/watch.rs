@@ -1,9 +1,9 @@
-//! Who watches a request: one notification inside the process, no polling of the database.
+//! Who watches a request, or follows all of them: one notification inside the process, no polling of the database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::model::Rid;
 use crate::store::Request;
@@ -11,10 +11,37 @@ use crate::store::Request;
 /// What is sent to those who watch: the request as it has ended, once that is known.
 type End = Option<Arc<Request>>;
 
+/// Requests whose news wait for those who follow all, at most: what is beyond is told as missed.
+const MOST: usize = 500;
+
 /// The handle. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Watchers {
     watched: Arc<Mutex<Watched>>,
+    followed: Arc<Followed>,
+}
+
+/// What is kept for those who follow all requests.
+#[derive(Default)]
+struct Followed {
+    /// Each who follows has a receiver of it; it turns true when the server is shutting down.
+    closed: watch::Sender<bool>,
+    changes: Mutex<Changes>,
+    news: Notify,
+}
+
+/// What has changed since it was last asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Requests that were submitted, have changed, have ended or are gone.
+    pub rids: HashSet<Rid>,
+    /// Whether there were more than are told.
+    pub missed: bool,
+}
+
+/// Someone who follows all requests, until it is dropped.
+pub struct Follow {
+    closed: watch::Receiver<bool>,
 }
 
 #[derive(Default)]
@@ -57,8 +84,14 @@ impl Watchers {
         self.lock().requests.contains_key(&rid)
     }
 
+    /// A request is stored.
+    pub fn submitted(&self, rid: Rid) {
+        self.followed.note(rid);
+    }
+
     /// Something of the request has changed, and is committed.
     pub fn changed(&self, rid: Rid) {
+        self.followed.note(rid);
         if let Some(news) = self.lock().requests.get(&rid) {
             news.send_modify(|_| {});
         }
@@ -66,14 +99,33 @@ impl Watchers {
 
     /// The request has ended, or is gone (`None`), and that is committed.
     pub fn ended(&self, rid: Rid, request: Option<Request>) {
+        self.followed.note(rid);
         let Some(news) = self.lock().requests.remove(&rid) else { return };
         if let Some(request) = request {
             news.send_replace(Some(Arc::new(request)));
         }
     }
 
-    /// The server is shutting down: nobody watches any longer.
+    /// Begins to follow all requests: from now on their changes are kept.
+    #[must_use]
+    pub fn follow(&self) -> Follow {
+        Follow { closed: self.followed.closed.subscribe() }
+    }
+
+    /// Waits until something has changed of what is followed, and gives it. One task asks, for all who follow.
+    pub async fn changes(&self) -> Changes {
+        loop {
+            let changes = std::mem::take(&mut *self.followed.changes());
+            if changes != Changes::default() {
+                return changes;
+            }
+            self.followed.news.notified().await;
+        }
+    }
+
+    /// The server is shutting down: nobody watches or follows any longer.
     pub fn close(&self) {
+        self.followed.closed.send_replace(true);
         let mut watched = self.lock();
         watched.closed = true;
         watched.requests.clear();
@@ -81,6 +133,35 @@ impl Watchers {
 
     fn lock(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Followed {
+    /// Keeps a change, if anybody follows: else it costs a look at a number.
+    fn note(&self, rid: Rid) {
+        if self.closed.receiver_count() == 0 {
+            return;
+        }
+        let mut changes = self.changes();
+        if changes.rids.len() < MOST {
+            changes.rids.insert(rid);
+        } else if !changes.rids.contains(&rid) {
+            changes.missed = true;
+        }
+        drop(changes);
+        self.news.notify_one();
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follow {
+    /// Waits for the server's shutdown.
+    pub async fn closed(&mut self) {
+        // An error would mean that the watchers are gone, which is the same.
+        let _ = self.closed.wait_for(|closed| *closed).await;
     }
 }
 
@@ -156,5 +237,50 @@ mod tests {
         assert!(!watchers.is_watched(rid()));
         watchers.close();
         assert!(watchers.watch(rid()).end().now_or_never().is_some());
+    }
+
+    fn other(number: usize) -> Rid {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    #[test]
+    fn who_follows_hears_of_each_request_once_and_what_nobody_follows_is_not_kept() {
+        let watchers = Watchers::default();
+        watchers.submitted(other(1));
+        assert!(watchers.changes().now_or_never().is_none());
+        let follow = watchers.follow();
+        watchers.submitted(other(2));
+        watchers.changed(other(2));
+        watchers.changed(other(3));
+        watchers.ended(other(3), None);
+        let changes = watchers.changes().now_or_never().unwrap();
+        assert_eq!(changes, Changes { rids: [other(2), other(3)].into(), missed: false });
+        drop(follow);
+        watchers.changed(other(4));
+        assert!(watchers.changes().now_or_never().is_none());
+    }
+
+    #[test]
+    fn changes_of_more_requests_than_are_kept_are_told_as_missed() {
+        let watchers = Watchers::default();
+        let _follow = watchers.follow();
+        (0..MOST).for_each(|number| watchers.changed(other(number)));
+        watchers.changed(other(0));
+        let changes = watchers.changes().now_or_never().unwrap();
+        assert_eq!((changes.rids.len(), changes.missed), (MOST, false));
+        (0..=MOST).for_each(|number| watchers.changed(other(number)));
+        let changes = watchers.changes().now_or_never().unwrap();
+        assert_eq!((changes.rids.len(), changes.missed), (MOST, true));
+    }
+
+    #[test]
+    fn who_follows_hears_of_the_shutdown_also_if_it_was_before() {
+        let watchers = Watchers::default();
+        let mut before = watchers.follow();
+        assert!(before.closed().now_or_never().is_none());
+        watchers.close();
+        for follow in [&mut before, &mut watchers.follow()] {
+            assert!(follow.closed().now_or_never().is_some());
+        }
     }
 }

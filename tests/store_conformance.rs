@@ -283,7 +283,7 @@ async fn who_is_no_longer_as_remembered_stores_nothing(store: &(impl Store + Use
     };
     assert_eq!(store.insert(vouched()).await.unwrap(), Inserted::Stored);
     let claimed = store.claim(&Owner::local(kim.id), now(), later(60)).await.unwrap().unwrap();
-    assert_eq!(claimed.caller, Some(Caller { user_id: kim.id, is_admin: false }));
+    assert_eq!(claimed.caller, Some(Caller { user_id: kim.id, is_admin: false, read_only: false }));
 
     let password = Change { password: Some("another".to_owned()), ..Change::default() };
     store.change(kim.id, password).await.unwrap();

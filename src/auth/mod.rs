@@ -242,5 +242,5 @@ impl Authenticator {
 }
 
 fn caller(user: &User) -> Caller {
-    Caller { user_id: user.id, is_admin: user.is_admin }
+    Caller { user_id: user.id, is_admin: user.is_admin, read_only: user.read_only }
 }

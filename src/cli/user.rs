@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal};
 
 use bgrs::accounts::{Accounts, Draft, Error};
-use bgrs::store::Change;
+use bgrs::store::{Change, User};
 use bgrs::{Config, app};
 use clap::Subcommand;
 use zeroize::Zeroizing;
@@ -23,13 +23,16 @@ pub enum Command {
         /// Make the user an administrator.
         #[arg(long)]
         admin: bool,
+        /// Let the user look, and change nothing; of an administrator: at everything.
+        #[arg(long)]
+        read_only: bool,
     },
     /// Give a user another password; it is the first line of standard input, or is asked for.
     Passwd {
         /// Whose.
         login: String,
     },
-    /// Show all users: id, login, whether it is an administrator, when it was made.
+    /// Show all users: id, login, whether it is an administrator, whether it may only look, when it was made.
     List,
     /// Remove a user with all background requests.
     Remove {
@@ -47,8 +50,9 @@ pub async fn run(config: Config, command: Command) -> Result<(), Failure> {
     };
     let accounts = app::open_accounts(&config).await.map_err(Failure::usage)?;
     match command {
-        Command::Add { login, admin } => {
-            let change = Change { login: Some(login), is_admin: Some(admin), ..Change::default() };
+        Command::Add { login, admin, read_only } => {
+            let (is_admin, read_only) = (Some(admin), Some(read_only));
+            let change = Change { login: Some(login), is_admin, read_only, ..Change::default() };
             let user = accounts.add(Draft { change, password }).await.map_err(refused)?;
             say(format_args!("user {} made, id {}", user.login, user.id));
         }
@@ -72,7 +76,8 @@ async fn list(accounts: &Accounts) -> Result<(), Failure> {
     loop {
         let users = accounts.list(after, PAGE).await.map_err(refused)?;
         for user in &users {
-            say(format_args!("{}\t{}\tis_admin={}\t{}", user.id, user.login, user.is_admin, user.created));
+            let User { id, login, is_admin, read_only, created, .. } = user;
+            say(format_args!("{id}\t{login}\tis_admin={is_admin}\tread_only={read_only}\t{created}"));
         }
         match users.last() {
             Some(last) => after = last.id,

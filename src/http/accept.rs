@@ -23,7 +23,7 @@ use super::asked::{self, Wish};
 use super::place::{self, Place};
 use super::rescue::{self, Slow};
 use super::submit::{Accepted, Submission};
-use super::{Error, Shared, batch, gateway, hold, log_line, submit, wait, who};
+use super::{Error, Shared, batch, gateway, hold, log_line, session, submit, wait, who};
 use crate::dispatch::upstream::Client;
 use crate::model::target::{self, Asked};
 use crate::priority;
@@ -164,6 +164,7 @@ where
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             end_with_connection(&mut response);
+            session::quiet(&mut response);
             let line = line.with(response.response());
             Ok(response.map_body(move |head, body| {
                 BoxBody::new(log_line::Logged::new(body.boxed(), line, head.status.as_u16(), begun, under_way))
@@ -194,11 +195,17 @@ async fn accept(
     check_target(req)?;
     let place = place::of(req.match_info().as_str(), &shared.mount);
     if place == Place::Open {
+        if session::is_route(req.match_info().as_str(), &shared.mount) {
+            Box::pin(session::prepare(shared, req)).await?;
+        }
         return Ok(None);
     }
     // What is running may still say how far it is.
     if shared.scheduler.is_closed() && place != Place::Report {
         return Err(shutting_down());
+    }
+    if session::is_sent(req) {
+        Box::pin(session::adopt(shared, req)).await?;
     }
     match place {
         Place::Open => Ok(None),
@@ -210,6 +217,7 @@ async fn accept(
             if !look_remembered(shared, req).await? {
                 Box::pin(who::anybody(shared, req)).await?;
             }
+            who::check_rights(req, false)?;
             if wait::parameter(req.query_string(), "wait").is_some() {
                 make_small(req);
             }
@@ -259,6 +267,7 @@ async fn call(
     // What the server hosts itself goes before what is behind it.
     let is_hosted = matched.matches(req);
     let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted).cloned();
+    session::withhold(req, upstream.as_deref());
     let policy = shared.policies.of(req.method().as_str(), &name);
     let wish = asked::wish(shared, req, &name, policy.mode);
     let terms = asked::terms(shared, req, &name, policy);
@@ -289,6 +298,7 @@ async fn call(
     let (wish, terms) = (wish?, terms?);
     let asked = wish.asked;
     let in_background = matches!(asked, Asked::Background | Asked::Auto);
+    who::check_rights(req, in_background)?;
     if in_background && upstream.is_none() && !is_hosted {
         return Err(shared.not_found(req.match_info().as_str()));
     }
@@ -346,6 +356,10 @@ async fn submit_remembered(
     };
     let recalled =
         if allowed && !submit::has_body(req) { shared.auth.recall(who::authorization(req))? } else { return None };
+    // Who may only look is refused on the long way.
+    if recalled.known.read_only {
+        return None;
+    }
     submit::submit_remembered(shared, req, recalled.known, submission).await
 }
 

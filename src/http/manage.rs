@@ -72,6 +72,7 @@ async fn cancel_or_remove(shared: &Shared, request: Request) -> Result<Option<Re
     }
     // A worker drops the call, and closes the connection to the upstream.
     (shared.drop_cancelled)(rid, &cancelled);
+    shared.stats.cancelled();
     log::info!("{rid}: cancelled");
     (shared.deliver)();
     let request = shared.store.get(rid).await?;

@@ -17,7 +17,7 @@
 //! | `GET /media/{name}` | `media.rs` |
 //! | `GET /healthz`, `GET /readyz` | `health.rs` |
 //! | `GET /openapi.json` | `openapi.rs` |
-//! | `GET /ui/…` | `ui.rs` |
+//! | the dashboard: its files, its session, its data | `ui.rs`, `session.rs`, `live.rs`, `overview.rs` |
 
 pub mod accept;
 mod asked;
@@ -34,11 +34,13 @@ mod hold;
 mod information;
 mod key;
 mod list;
+mod live;
 mod log_line;
 mod manage;
 mod media;
 pub mod openapi;
 mod origin;
+mod overview;
 pub mod place;
 mod report;
 mod rerun;
@@ -46,6 +48,7 @@ mod rescue;
 pub mod resource;
 mod result;
 mod secret;
+mod session;
 mod submit;
 mod ui;
 mod wait;
@@ -68,14 +71,17 @@ use crate::model::Rid;
 use crate::model::time::Keep;
 use crate::routing::{Policies, Proxy, Upstreams};
 use crate::scheduler::Scheduler;
+use crate::stats::Stats;
 use crate::store::{Callbacks, Cancelled, Store};
 use crate::vault::Key;
 use crate::watch::Watchers;
 use crate::webhooks::Allow;
 pub use batch::is_json;
 pub use error::Error;
+pub use live::Live;
 pub use rescue::Adopt;
 pub use resource::resource;
+pub use session::SignedIn;
 pub use submit::Bounds;
 
 /// What the routes and the middleware share.
@@ -134,6 +140,12 @@ pub struct Shared {
     pub deliver: Arc<dyn Fn() + Send + Sync>,
     /// Networks that callbacks may lead to, beside the public one.
     pub allow: Allow,
+    /// What is counted.
+    pub stats: Stats,
+    /// The live list.
+    pub live: Live,
+    /// Who is signed in on the dashboard.
+    pub signed_in: SignedIn,
     /// The description of all routes.
     pub document: openapi::Described,
     /// Calls under way, for a graceful end.
@@ -171,9 +183,20 @@ pub fn configure(cfg: &mut web::ServiceConfig, shared: &Arc<Shared>) {
         .service(resource(&format!("{}/openapi.json", shared.mount)).get(openapi::get).build())
         .service(resource(&format!("{}/ui/api", shared.mount)).get(ui::api).build())
         .service(resource(&format!("{}/ui/api/", shared.mount)).get(ui::api).build())
-        .service(resource(&format!("{}/ui/api.js", shared.mount)).get(ui::script).build())
-        .service(resource(&format!("{}/ui/api.css", shared.mount)).get(ui::style).build())
-        .service(resource(&format!("{}/ui/api.svg", shared.mount)).get(ui::icon).build());
+        .service(resource(&[shared.mount.as_str(), "/ui"].concat()).get(ui::folder).build())
+        .service(resource(&[shared.mount.as_str(), "/ui/requests"].concat()).get(live::get).build())
+        .service(resource(&[shared.mount.as_str(), "/ui/overview"].concat()).get(overview::get).build())
+        .service(
+            resource(&[shared.mount.as_str(), "/ui/session"].concat())
+                .get(session::get)
+                .post(session::post)
+                .delete(session::delete)
+                .build(),
+        );
+    for file in &ui::FILES {
+        let path = format!("{}/ui/{}", shared.mount, file.name);
+        cfg.service(resource(&path).get(move || async move { ui::file(file) }).build());
+    }
     let mount = &shared.mount;
     for prefix in std::iter::once(mount.clone()).chain(shared.versions.iter().map(|v| format!("{mount}/v{v}"))) {
         let below = |rest: &str| resource(&format!("{prefix}/bgrs{rest}"));

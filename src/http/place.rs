@@ -22,14 +22,21 @@ const OWN: [&str; 4] = ["bgrs", "media", "metrics", "openapi.json"];
 
 const OPEN: [&str; 2] = ["healthz", "readyz"];
 
+/// Below `ui`, what shows data: for callers who are known.
+const DATA: [&str; 2] = ["overview", "requests"];
+
 /// Tells whose a path is; `path` as the router sees it, percent-decoded where that is safe. The server's own paths are
 /// behind `mount`.
 pub fn of(path: &str, mount: &str) -> Place {
     let Some(path) = path.strip_prefix(mount).filter(|rest| rest.starts_with('/')) else { return Place::Api };
     let mut segments = path.split('/').skip(1);
     let first = segments.next().unwrap_or_default();
-    // The files of pages are the same for all.
-    if OPEN.contains(&first) && segments.clone().next().is_none() || first == "ui" {
+    if first == "ui" {
+        // The files of pages are the same for all.
+        let rest = segments.next().unwrap_or_default();
+        return if DATA.contains(&rest) && segments.next().is_none() { Place::Own } else { Place::Open };
+    }
+    if OPEN.contains(&first) && segments.clone().next().is_none() {
         Place::Open
     } else if OWN.contains(&first) || version(first).is_some() && segments.next() == Some("bgrs") {
         if path.ends_with("/report") { Place::Report } else { Place::Own }
@@ -78,7 +85,8 @@ mod tests {
         for path in ["/", "/bgrsx", "/v2.5/users/me", "/vx/bgrs", "/users/bgrs", "/healthz/x", "//bgrs"] {
             assert_eq!(of(path, ""), Place::Api, "{path}");
         }
-        for path in ["/healthz", "/ui", "/ui/", "/ui/api.js"] {
+        assert_eq!(of("/ui/overview", ""), Place::Own);
+        for path in ["/healthz", "/ui", "/ui/", "/ui/api.js", "/ui/session"] {
             assert_eq!(of(path, ""), Place::Open, "{path}");
         }
         assert_eq!(of("/bgrs/x/report", ""), Place::Report);

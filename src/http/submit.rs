@@ -284,6 +284,8 @@ async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reser
     }
     failpoint::reach(Place::AfterInsert);
     place.commit();
+    shared.watchers.submitted(rid);
+    shared.stats.submitted();
     Ok(Inserted::Stored)
 }
 

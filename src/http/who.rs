@@ -1,14 +1,15 @@
 //! Who is calling: a user of the server's own, or of an upstream that is asked.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use actix_web::dev::ServiceRequest;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage, ResponseError};
 
-use super::{Error, Shared, origin};
+use super::{Error, Shared, origin, session};
 use crate::auth::{self, forward};
 use crate::model::{Caller, Headers, Owner};
 use crate::routing::{Auth, Upstream};
@@ -31,8 +32,12 @@ impl From<Caller> for Who {
 /// Who calls the hosted API.
 pub async fn hosted(shared: &Shared, req: &ServiceRequest) -> Result<Who, Error> {
     let address = origin::address(req, &shared.trusted_proxies);
-    let caller = shared.auth.authenticate(authorization(req), address).await.map_err(refused)?;
-    Ok(known(req, caller.into()))
+    own_user(shared, req.headers(), address).await.map(|who| known(req, who))
+}
+
+async fn own_user(shared: &Shared, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Who, Error> {
+    let sent = headers.get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    shared.auth.authenticate(sent, address).await.map(Who::from).map_err(refused)
 }
 
 /// Who calls an upstream.
@@ -40,29 +45,53 @@ pub async fn at(shared: &Shared, req: &ServiceRequest, upstream: &Upstream) -> R
     match &upstream.auth {
         Auth::Local => hosted(shared, req).await,
         Auth::Forward { ttl, .. } => {
-            let owner = ask(shared, req, upstream, *ttl).await.map_err(refused)?;
-            Ok(known(req, owner))
+            let address = origin::address(req, &shared.trusted_proxies);
+            let who = ask(shared, req.headers(), address, upstream, *ttl).await.map_err(refused)?;
+            Ok(known(req, who))
         }
     }
 }
 
 /// Who calls one of the server's own routes: anybody whom the server or one of the upstreams knows.
 pub async fn anybody(shared: &Shared, req: &ServiceRequest) -> Result<Who, Error> {
-    let sent = credentials(req.headers());
+    let address = origin::address(req, &shared.trusted_proxies);
+    let only = session::source(req);
+    of(shared, req.headers(), address, only.as_deref()).await.map(|who| known(req, who))
+}
+
+/// Whose credentials these are: of anybody whom the server or one of the upstreams knows, or the source `only`.
+pub async fn of(
+    shared: &Shared,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+    only: Option<&str>,
+) -> Result<Who, Error> {
+    let is_asked = |source: &str| only.is_none_or(|only| only == source);
+    let sent = credentials(headers);
     for upstream in shared.upstreams.iter().filter(|upstream| upstream.auth != Auth::Local) {
-        if let Some(owner) = shared.forward.recall(&upstream.source(), &sent) {
-            return Ok(known(req, Who { owner: (*owner).clone(), caller: None }));
+        let source = upstream.source();
+        if is_asked(&source)
+            && let Some(owner) = shared.forward.recall(&source, &sent)
+        {
+            return Ok(Who { owner: (*owner).clone(), caller: None });
         }
     }
-    let local = match hosted(shared, req).await {
-        Ok(who) => return Ok(who),
-        Err(error) => error,
+    let local = if is_asked(Owner::LOCAL) {
+        match own_user(shared, headers, address).await {
+            Ok(who) => return Ok(who),
+            Err(error) => error,
+        }
+    } else {
+        refused(auth::Error::Wrong)
     };
     let mut unasked = None;
     for upstream in shared.upstreams.iter() {
         let Auth::Forward { ttl, .. } = &upstream.auth else { continue };
-        match ask(shared, req, upstream, *ttl).await {
-            Ok(who) => return Ok(known(req, who)),
+        if !is_asked(&upstream.source()) {
+            continue;
+        }
+        match ask(shared, headers, address, upstream, *ttl).await {
+            Ok(who) => return Ok(who),
             Err(auth::Error::Unasked(why)) => unasked = Some(why),
             Err(_) => {}
         }
@@ -74,9 +103,14 @@ pub async fn anybody(shared: &Shared, req: &ServiceRequest) -> Result<Who, Error
     }
 }
 
-async fn ask(shared: &Shared, req: &ServiceRequest, upstream: &Upstream, ttl: Duration) -> Result<Who, auth::Error> {
-    let address = origin::address(req, &shared.trusted_proxies);
-    let sent = credentials(req.headers());
+async fn ask(
+    shared: &Shared,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+    upstream: &Upstream,
+    ttl: Duration,
+) -> Result<Who, auth::Error> {
+    let sent = credentials(headers);
     let owner = shared.forward.authenticate(&upstream.source(), &sent, address, ttl).await?;
     Ok(Who { owner: (*owner).clone(), caller: None })
 }
@@ -100,6 +134,18 @@ pub fn known(req: &ServiceRequest, who: Who) -> Who {
     }
     extensions.insert(who.clone());
     who
+}
+
+/// Refuses what changes anything, a submission among it, to who may only look.
+///
+/// # Errors
+/// 403.
+pub fn check_rights(req: &ServiceRequest, submits: bool) -> Result<(), Error> {
+    let looks = !submits && matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if looks || req.extensions().get::<Caller>().is_none_or(|caller| !caller.read_only) {
+        return Ok(());
+    }
+    Err(Error::forbidden("You may only look here; ask an administrator for more rights."))
 }
 
 fn refused(error: auth::Error) -> Error {

@@ -134,4 +134,7 @@ pub trait Media: Send + Sync {
 
     /// Whether results have reached `media.max_size`; submissions are refused then.
     fn is_full(&self) -> bool;
+
+    /// How many bytes results take, where they are counted.
+    fn used(&self) -> Option<u64>;
 }

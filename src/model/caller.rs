@@ -35,6 +35,8 @@ pub struct Caller {
     pub user_id: i64,
     /// Whether the user is an administrator.
     pub is_admin: bool,
+    /// Whether the user may only look.
+    pub read_only: bool,
 }
 
 impl Caller {

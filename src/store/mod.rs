@@ -4,7 +4,9 @@
 
 mod callbacks;
 mod campaigns;
+mod sessions;
 pub mod sqlite;
+mod stats;
 mod users;
 
 use std::collections::HashMap;
@@ -16,6 +18,8 @@ use jiff::Timestamp;
 use crate::model::{Call, Caller, Outcome, Owner, Rid, State};
 pub use callbacks::{Callbacks, Delivery};
 pub use campaigns::{By, Campaign, CampaignChange, Campaigns, Count, Export, NewScan, OnRows, Scan, ScanFilter};
+pub use sessions::{Session, Sessions};
+pub use stats::{Durations, Minute, OTHER, Stats};
 pub use users::{Change, Known, NewUser, Removal, User, Users};
 
 /// What the store could not do.
@@ -357,6 +361,9 @@ pub trait Store: Send + Sync {
 
     /// The same for a caller who is only remembered; `None` also where the user is no longer as remembered.
     async fn get_for(&self, rid: Rid, known: Arc<Known>) -> Result<Option<Request>>;
+
+    /// Of these requests, those that exist, oldest first.
+    async fn get_many(&self, rids: Vec<Rid>) -> Result<Vec<Request>>;
 
     /// Up to `limit` details of a request with ids above `after`, oldest first; `None` if there is no such request.
     async fn details(&self, rid: Rid, after: i64, limit: usize) -> Result<Option<Vec<Detail>>>;

@@ -25,6 +25,8 @@ pub struct User {
     pub email: Option<String>,
     /// Whether the user is an administrator.
     pub is_admin: bool,
+    /// Whether the user may only look.
+    pub read_only: bool,
     /// When the user was made, as the interface shows it.
     pub created: String,
 }
@@ -40,13 +42,15 @@ pub struct Known {
     pub password: String,
     /// Whether the user was an administrator.
     pub is_admin: bool,
+    /// Whether the user might only look.
+    pub read_only: bool,
 }
 
 impl Known {
     /// Whether the user is still as remembered.
     #[must_use]
     pub fn is(&self, user: &User) -> bool {
-        (self.id, self.is_admin) == (user.id, user.is_admin)
+        (self.id, self.is_admin, self.read_only) == (user.id, user.is_admin, user.read_only)
             && self.login == user.login
             && self.password == user.password
     }
@@ -54,13 +58,19 @@ impl Known {
     /// The user as a caller.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        Caller { user_id: self.id, is_admin: self.is_admin }
+        Caller { user_id: self.id, is_admin: self.is_admin, read_only: self.read_only }
     }
 }
 
 impl From<&User> for Known {
     fn from(user: &User) -> Self {
-        Self { id: user.id, login: user.login.clone(), password: user.password.clone(), is_admin: user.is_admin }
+        Self {
+            id: user.id,
+            login: user.login.clone(),
+            password: user.password.clone(),
+            is_admin: user.is_admin,
+            read_only: user.read_only,
+        }
     }
 }
 
@@ -101,6 +111,8 @@ pub struct Change {
     pub email: Option<Option<String>>,
     /// Whether the user is an administrator.
     pub is_admin: Option<bool>,
+    /// Whether the user may only look.
+    pub read_only: Option<bool>,
 }
 
 /// What came of removing a user.

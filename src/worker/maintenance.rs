@@ -10,7 +10,8 @@ use crate::failpoint::{self, Place};
 use crate::media::{self, File, Media, Walk};
 use crate::model::time::Keep;
 use crate::scheduler::Scheduler;
-use crate::store::{self, Lapsed, Leftover, Rescued, Store};
+use crate::stats::Stats;
+use crate::store::{self, Lapsed, Leftover, Rescued, Sessions, Store};
 use crate::watch::Watchers;
 
 /// Rows or files in one step.
@@ -33,6 +34,8 @@ const AT_START: Duration = Duration::from_millis(700);
 pub struct Maintenance {
     /// The rows.
     pub store: Arc<dyn Store>,
+    /// Who is signed in on the dashboard.
+    pub sessions: Arc<dyn Sessions>,
     /// The bytes.
     pub media: Arc<dyn Media>,
     /// The time.
@@ -41,6 +44,8 @@ pub struct Maintenance {
     pub scheduler: Scheduler,
     /// Who waits for ends.
     pub watchers: Watchers,
+    /// What is counted.
+    pub stats: Stats,
     /// The holds of this process.
     pub leases: Leases,
     /// Who tells receivers of callbacks.
@@ -111,6 +116,9 @@ impl Maintenance {
         while self.expire().await? == STEP {
             tokio::time::sleep(REST).await;
         }
+        while self.sessions.expire(self.clock.now(), STEP).await? == STEP {
+            tokio::time::sleep(REST).await;
+        }
         Ok(())
     }
 
@@ -127,6 +135,7 @@ impl Maintenance {
                 }
                 Rescued::Failed(rid) => {
                     log::warn!("{rid}: had lost its worker, it failed");
+                    self.stats.failed();
                     self.watchers.ended(rid, None);
                     self.deliverer.wake();
                 }

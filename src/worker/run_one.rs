@@ -18,6 +18,7 @@ use crate::model::time::Keep;
 use crate::model::{Answer, Call, Failure, FailureKind, Headers, Outcome, Owner, Rid, is_idempotent};
 use crate::progress::{Listener, Progress};
 use crate::routing::{Policies, Retry};
+use crate::stats::Stats;
 use crate::store::{self, Claimed, Ending, Store};
 use crate::vault::Key;
 use crate::watch::Watchers;
@@ -72,6 +73,8 @@ pub struct Runner {
     pub clock: Arc<dyn Clock>,
     /// Who waits for ends.
     pub watchers: Watchers,
+    /// What is counted.
+    pub stats: Stats,
     /// Who makes small results durable.
     pub settler: Settler,
     /// Who tells receivers of callbacks.
@@ -361,6 +364,7 @@ impl Runner {
         if ending.told {
             self.deliverer.wake();
         }
+        self.stats.ended(&call.name, &ending.outcome, begun.elapsed());
         self.tell(claim.rid).await;
         log_end(claim, &ending.outcome, begun);
         next
@@ -374,6 +378,8 @@ impl Runner {
                 None
             });
             self.watchers.ended(rid, request);
+        } else {
+            self.watchers.changed(rid);
         }
     }
 

@@ -320,6 +320,7 @@ fn draft(fields: &mut Fields) -> Result<Draft, Error> {
             last_name: fields.nullable_text("last_name")?,
             email: fields.nullable_text("email")?,
             is_admin: fields.boolean("is_admin")?,
+            read_only: None,
         },
         password: fields.text("password")?.map(Zeroizing::new),
     })

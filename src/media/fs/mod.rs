@@ -157,4 +157,9 @@ impl Media for FsMedia {
     fn is_full(&self) -> bool {
         self.folder.limit > 0 && self.folder.used.load(Ordering::Relaxed) >= self.folder.limit
     }
+
+    fn used(&self) -> Option<u64> {
+        // Without a limit nobody counts what is removed.
+        (self.folder.limit > 0).then(|| self.folder.used.load(Ordering::Relaxed))
+    }
 }

@@ -12,6 +12,8 @@ mod queue;
 mod readers;
 mod requests;
 mod rows;
+mod sessions;
+mod stats;
 mod users;
 mod writer;
 

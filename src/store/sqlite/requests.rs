@@ -234,6 +234,16 @@ impl Store for Sqlite {
         self.read(move |connection| if is_still(connection, &known)? { get(connection, rid) } else { Ok(None) }).await
     }
 
+    async fn get_many(&self, rids: Vec<Rid>) -> Result<Vec<Request>> {
+        self.read(move |connection| {
+            let found = rids.into_iter().filter_map(|rid| get(connection, rid).transpose());
+            let mut found = found.collect::<Result<Vec<_>>>()?;
+            found.sort_unstable_by_key(|request| request.id);
+            Ok(found)
+        })
+        .await
+    }
+
     async fn details(&self, rid: Rid, after: i64, limit: usize) -> Result<Option<Vec<Detail>>> {
         self.read(move |connection| details(connection, rid, after, limit)).await
     }

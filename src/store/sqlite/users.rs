@@ -8,7 +8,8 @@ use super::rows::read_leftover;
 use crate::model::{Caller, Owner, time};
 use crate::store::{Change, Error, Known, Leftover, NewUser, Removal, Result, User, Users};
 
-const COLUMNS: &str = "id, login, password, display_name, first_name, last_name, email, is_admin, created_dt";
+const COLUMNS: &str =
+    "id, login, password, display_name, first_name, last_name, email, is_admin, read_only, created_dt";
 
 #[async_trait]
 impl Users for Sqlite {
@@ -105,23 +106,25 @@ fn get(connection: &Connection, id: i64) -> Result<Option<User>> {
 
 /// Whether the user is as remembered.
 pub fn is_still(connection: &Connection, known: &Known) -> Result<bool> {
-    let sql = "SELECT 1 FROM users WHERE id = ? AND login = ? AND password = ? AND is_admin = ?";
-    let values = params![known.id, known.login, known.password, known.is_admin];
+    let sql = "SELECT 1 FROM users WHERE id = ? AND login = ? AND password = ? AND is_admin = ? AND read_only = ?";
+    let values = params![known.id, known.login, known.password, known.is_admin, known.read_only];
     Ok(connection.prepare_cached(sql)?.exists(values)?)
 }
 
 /// The owner as a caller, if one of the server's own users.
 pub fn caller(connection: &Connection, owner: &Owner) -> Result<Option<Caller>> {
     let Some(user_id) = owner.local_id() else { return Ok(None) };
-    let mut statement = connection.prepare_cached("SELECT is_admin FROM users WHERE id = ?")?;
-    let is_admin = statement.query_row([user_id], |row| row.get(0)).optional()?;
-    Ok(is_admin.map(|is_admin| Caller { user_id, is_admin }))
+    let mut statement = connection.prepare_cached("SELECT is_admin, read_only FROM users WHERE id = ?")?;
+    let found =
+        statement.query_row([user_id], |row| Ok(Caller { user_id, is_admin: row.get(0)?, read_only: row.get(1)? }));
+    Ok(found.optional()?)
 }
 
 fn add(connection: &Connection, new: &NewUser) -> Result<User> {
     let sql = format!(
-        "INSERT INTO users (login, password, display_name, first_name, last_name, email, is_admin, created_dt)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}"
+        "INSERT INTO users
+             (login, password, display_name, first_name, last_name, email, is_admin, read_only, created_dt)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}"
     );
     let change = new.change.clone();
     let values = params![
@@ -132,6 +135,7 @@ fn add(connection: &Connection, new: &NewUser) -> Result<User> {
         change.last_name.flatten(),
         change.email.flatten(),
         change.is_admin.unwrap_or(false),
+        change.read_only.unwrap_or(false),
         time::format(new.created),
     ];
     connection.prepare_cached(&sql)?.query_row(values, read_user).map_err(taken)
@@ -145,22 +149,25 @@ fn apply(mut user: User, change: Change) -> User {
     user.last_name = change.last_name.unwrap_or(user.last_name);
     user.email = change.email.unwrap_or(user.email);
     user.is_admin = change.is_admin.unwrap_or(user.is_admin);
+    user.read_only = change.read_only.unwrap_or(user.read_only);
     user
 }
 
 fn update(connection: &Connection, id: i64, user: User) -> Result<()> {
     let sql = "UPDATE users SET login = :login, password = :password, display_name = :display, first_name = :first,
-                   last_name = :last, email = :email, is_admin = :admin WHERE id = :id";
+                   last_name = :last, email = :email, is_admin = :admin, read_only = :read_only WHERE id = :id";
     let values = named_params! {
         ":login": user.login, ":password": user.password, ":display": user.display_name, ":first": user.first_name,
-        ":last": user.last_name, ":email": user.email, ":admin": user.is_admin, ":id": id,
+        ":last": user.last_name, ":email": user.email, ":admin": user.is_admin, ":read_only": user.read_only,
+        ":id": id,
     };
     connection.prepare_cached(sql)?.execute(values).map_err(taken)?;
     Ok(())
 }
 
+/// Those who can act as one.
 fn administrators_but(connection: &Connection, id: i64) -> Result<i64> {
-    let sql = "SELECT count(*) FROM users WHERE is_admin = 1 AND id <> ?";
+    let sql = "SELECT count(*) FROM users WHERE is_admin = 1 AND read_only = 0 AND id <> ?";
     Ok(connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))?)
 }
 
@@ -193,6 +200,7 @@ fn read_user(row: &Row<'_>) -> rusqlite::Result<User> {
         last_name: row.get(5)?,
         email: row.get(6)?,
         is_admin: row.get(7)?,
-        created: row.get(8)?,
+        read_only: row.get(8)?,
+        created: row.get(9)?,
     })
 }
