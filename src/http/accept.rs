@@ -25,6 +25,7 @@ use super::rescue::{self, Slow};
 use super::submit::{Accepted, Submission};
 use super::{Error, Shared, batch, gateway, hold, log_line, session, submit, wait, who};
 use crate::dispatch::upstream::Client;
+use crate::model::Owner;
 use crate::model::target::{self, Asked};
 use crate::priority;
 use crate::routing::Auth;
@@ -267,10 +268,11 @@ async fn call(
     // What the server hosts itself goes before what is behind it.
     let is_hosted = matched.matches(req);
     let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted).cloned();
-    session::withhold(req, upstream.as_deref());
     let policy = shared.policies.of(req.method().as_str(), &name);
     let wish = asked::wish(shared, req, &name, policy.mode);
     let terms = asked::terms(shared, req, &name, policy);
+    let submits = wish.as_ref().is_ok_and(|wish| matches!(wish.asked, Asked::Background | Asked::Auto));
+    session::withhold(req, upstream.as_deref(), submits);
     if let (Ok(wish @ Wish { asked: Asked::Background, .. }), Ok(terms)) = (&wish, &terms)
         && (is_hosted || upstream.is_some())
     {
@@ -327,7 +329,8 @@ async fn call(
         }
         (_, Some(upstream)) => {
             let sent = gateway::send(shared, client, req, upstream, &name)?;
-            let after = policy.rescue_after.filter(|_| asked == Asked::Nothing && !sent.upgrade);
+            let may = asked == Asked::Nothing && !sent.upgrade && !who.caller.as_ref().is_some_and(|c| c.read_only);
+            let after = policy.rescue_after.filter(|_| may);
             match after {
                 Some(after) => {
                     let slow = Slow { upstream, name, who: &who, after, terms };
@@ -366,6 +369,10 @@ async fn submit_remembered(
 /// The short way of a status read by a caller who is remembered: one look at the row and at the caller's. `false`: it goes
 /// the long way.
 async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<bool, Error> {
+    // A session of a user of an upstream's is nobody's of this server, also where login and password are alike.
+    if session::source(req).is_some_and(|source| source != Owner::LOCAL) {
+        return Ok(false);
+    }
     let Some(rid) = place::rid(req.match_info().as_str(), &shared.mount) else { return Ok(false) };
     let Some(recalled) = shared.auth.recall(who::authorization(req)) else { return Ok(false) };
     let request = if recalled.is_current {

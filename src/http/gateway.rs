@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Error, Shared, file, origin, submit};
+use super::{Error, Shared, file, origin, session, submit};
 use crate::dispatch::upstream::{Body, Client, Outgoing, nothing, streamed};
 use crate::dispatch::{self, headers};
 use crate::model::{Headers, target};
@@ -214,7 +214,10 @@ fn add_headers(response: &mut HttpResponseBuilder, headers: &http::HeaderMap) ->
         if name == "content-length" {
             length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         } else if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value)) {
-            response.append_header((name, value));
+            // Who is signed in on the dashboard is not an upstream's to say.
+            if name != header::SET_COOKIE || !value.as_bytes().trim_ascii_start().starts_with(session::PAIR) {
+                response.append_header((name, value));
+            }
         }
     }
     response.append_header((header::VIA, VIA));

@@ -34,7 +34,7 @@ const RELOADS: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How long a stream lasts: whoever comes back is asked again who they are.
-const LONGEST: Duration = Duration::from_secs(10 * 60);
+const LONGEST: Duration = Duration::from_secs(60);
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 

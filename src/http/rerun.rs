@@ -53,27 +53,34 @@ use crate::store::{Key, NewRequest, Request};
     )
 )]
 pub async fn post(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
-    let original = manage::owned(&req, &shared).await?;
     let (shared, owner) = (shared.into_inner(), manage::who(&req)?.owner);
-    let accepted = submit(&req, &shared, &original, owner).await?;
+    let target = format!("/bgrs/{}/rerun", wait::rid(&req)?);
+    let key = key::of(req.headers())?.map(|key| key::of_call(key, "POST", &target, &blake3::hash(&[])));
+    // First: what was accepted stays so, whatever has become of the original since.
+    let accepted = match known(&shared, &owner, key.as_ref()).await? {
+        Some(accepted) => accepted,
+        None => {
+            let original = manage::owned(&req, &shared).await?;
+            submit(&req, &shared, &original, owner, key).await?
+        }
+    };
     let wish = Wish { asked: Asked::Background, hold: shared.auto_wait, preferred: None };
     Ok(accepted.answer(&shared, &wish))
 }
 
-async fn submit(req: &HttpRequest, shared: &Arc<Shared>, original: &Request, owner: Owner) -> Result<Accepted, Error> {
-    let key = key::of(req.headers())?.map(|key| {
-        let target = format!("/bgrs/{}/rerun", original.rid);
-        key::of_call(key, "POST", &target, &blake3::hash(&[]))
-    });
+async fn submit(
+    req: &HttpRequest,
+    shared: &Arc<Shared>,
+    original: &Request,
+    owner: Owner,
+    key: Option<Key>,
+) -> Result<Accepted, Error> {
     let call = shared.store.call(original.rid).await?.ok_or_else(wait::unknown)?;
     let upstream = match &call.upstream {
         Some(prefix) => Some(upstream(shared, prefix, &owner)?),
         None => None,
     };
-    let place = match submit::reserve(shared, &owner) {
-        Ok(place) => place,
-        Err(refused) => return known(shared, &owner, key).await?.ok_or(refused),
-    };
+    let place = submit::reserve(shared, &owner)?;
     let rid = submit::new_rid(shared)?;
     let body = copy(shared, original.rid, rid, &call).await?;
     let mut call = again(shared, req, rid, call, upstream, key.as_ref())?;
@@ -84,8 +91,8 @@ async fn submit(req: &HttpRequest, shared: &Arc<Shared>, original: &Request, own
     submit::keep(shared, new, body, place).await
 }
 
-/// The request that a key was used for before, also where there is no place for another.
-async fn known(shared: &Shared, owner: &Owner, key: Option<Key>) -> Result<Option<Accepted>, Error> {
+/// The request that a key was used for before.
+async fn known(shared: &Shared, owner: &Owner, key: Option<&Key>) -> Result<Option<Accepted>, Error> {
     let Some(key) = key else { return Ok(None) };
     match shared.store.keyed(owner, &key.text).await? {
         Some((rid, fingerprint)) if fingerprint == key.fingerprint => Ok(Some(Accepted { rid, replayed: true })),

@@ -25,7 +25,7 @@ use crate::store::{Session, Sessions};
 use crate::vault::Key;
 
 /// What the cookie's pair begins with.
-const PAIR: &[u8] = b"bgrs_session=";
+pub const PAIR: &[u8] = b"bgrs_session=";
 
 /// Seconds that a session lasts.
 const LIFE: i64 = 12 * 60 * 60;
@@ -154,13 +154,15 @@ pub async fn adopt(shared: &Shared, req: &mut ServiceRequest) -> Result<(), Erro
 }
 
 /// SECURITY: a browser sends its cookie wherever it goes. One source's password is not shown to another.
-pub fn withhold(req: &mut ServiceRequest, upstream: Option<&Upstream>) {
+pub fn withhold(req: &mut ServiceRequest, upstream: Option<&Upstream>, submits: bool) {
     let is_for = |source: &str| match upstream {
         Some(upstream) if upstream.auth != Auth::Local => source == upstream.source(),
         _ => source == Owner::LOCAL,
     };
     let elsewhere = req.extensions().get::<Adopted>().is_some_and(|adopted| !is_for(&adopted.0.source));
-    if elsewhere {
+    // A GET that is submitted leaves something behind: a link that somebody follows must not be enough for it.
+    let linked = submits && req.extensions().get::<Adopted>().is_some() && !is_from_page(req.headers());
+    if elsewhere || linked {
         req.headers_mut().remove(header::AUTHORIZATION);
     }
 }
@@ -198,7 +200,9 @@ fn take(req: &mut ServiceRequest) -> Option<Rid> {
 /// Whether the cookie counts for a call: not where another site may have had the browser make it.
 fn counts(req: &ServiceRequest) -> bool {
     let from = req.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
-    let is_safe = matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    // A page of another origin may open a WebSocket, and read it.
+    let is_safe = matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        && !req.headers().contains_key(header::UPGRADE);
     from.is_none_or(|from| from == b"same-origin" || from == b"none") && (is_safe || is_from_page(req.headers()))
 }
 

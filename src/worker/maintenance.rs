@@ -138,6 +138,13 @@ impl Maintenance {
                     self.stats.failed();
                     self.watchers.ended(rid, None);
                     self.deliverer.wake();
+                    let standing = self.store.standings(vec![rid]).await?.remove(&rid);
+                    // What cannot be removed now is the sweep's.
+                    if standing.is_some_and(|standing| standing.confidential)
+                        && let Err(error) = self.media.remove(File::Body(rid)).await
+                    {
+                        log::warn!("{rid}: its body is left over: {error}");
+                    }
                 }
             }
         }

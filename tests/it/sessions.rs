@@ -77,7 +77,11 @@ fn who_signs_in_gets_a_cookie_for_half_a_day_and_is_known_by_it_on_every_route()
     assert_eq!(me.json(), expected);
 
     assert_eq!(by(&server, "GET", "/users/me", &cookie).send().expect(200).json()["login"], "admin");
-    let rid = assert_submitted(&by(&server, "GET", "/users/me?bgrs=yes", &cookie).send());
+    // What leaves something behind takes more than a link that somebody follows.
+    for target in ["/users/me?bgrs=yes", "/users/me?bgrs=auto"] {
+        error_of(&server.leaves_nothing(|| by(&server, "GET", target, &cookie).send()), 401);
+    }
+    let rid = assert_submitted(&from_page(&server, "GET", "/users/me?bgrs=yes", &cookie).send());
     server.finished(&rid);
     for target in [format!("/bgrs/{rid}"), format!("/bgrs/{rid}/result"), "/bgrs?user_id=all".to_owned()] {
         by(&server, "GET", &target, &cookie).send().expect(200);
@@ -210,7 +214,7 @@ fn nobody_behind_the_server_sees_the_cookie() {
     let among = format!("a=b;c=d; {cookie}; e=f");
     for (sent, passed) in [(&among, &["a=b; c=d; e=f"][..]), (&cookie, &[])] {
         by(&server, "GET", "/up", sent).send().expect(200);
-        let rid = assert_submitted(&by(&server, "GET", "/up?bgrs=yes", sent).send());
+        let rid = assert_submitted(&from_page(&server, "GET", "/up?bgrs=yes", sent).send());
         server.finished(&rid);
         // Also where it does not count.
         server.call("POST", "/up").header("Cookie", sent).send().expect(200);

@@ -83,7 +83,9 @@ impl Keys {
             return Ok(());
         }
         let going = state.next();
-        let sql = "INSERT OR IGNORE INTO bgrs_keys (key_hash, bgrs_id) VALUES (?, ?)";
+        // Not for rows that are gone meanwhile: nobody would take theirs out again.
+        let sql = "INSERT OR IGNORE INTO bgrs_keys (key_hash, bgrs_id)
+                   SELECT key_hash, id FROM bgrs WHERE id = ?2 AND key_hash = ?1";
         let mut statement = connection.prepare_cached(sql)?;
         going.iter().try_for_each(|(hash, id)| statement.execute(params![hash, id]).map(|_| ()))?;
         if state.since_floor >= FLOOR {
@@ -208,6 +210,10 @@ mod tests {
         let again = Keys::load(&connection).unwrap();
         assert!((0..all).all(|number| is_known(&connection, &again, number)));
         connection.execute("DELETE FROM bgrs WHERE id <= 100", []).unwrap();
+        // Those that are gone do not go over any more.
+        (all..all + FLOOR).for_each(|number| insert(&connection, &again, number));
+        let sql = "SELECT count(*) FROM bgrs_keys WHERE bgrs_id NOT IN (SELECT id FROM bgrs)";
+        assert_eq!(connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
         assert!(!is_known(&connection, &again, 0) && !is_known(&connection, &keys, 0));
     }
 }

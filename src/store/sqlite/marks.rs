@@ -6,9 +6,10 @@
 //! are as they were, unless this process has changed one.
 
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
@@ -19,14 +20,17 @@ const CHECKSUM: u64 = 40;
 
 /// What this process knows of commits.
 pub struct Marks {
-    /// `None`: there is no such file, and nothing is known.
-    index: Option<File>,
+    /// `None`: there is no such file, and nothing is known. Never closed: that would take away the locks that SQLite holds
+    /// on the same file in this process (fcntl(2)).
+    index: Option<ManuallyDrop<File>>,
     /// The header after this process's last transaction.
     own: AtomicU64,
     /// The database's `data_version` then.
     version: AtomicI64,
     /// Grows whenever users may have changed.
     users: AtomicU64,
+    /// Whether the transaction under way changes a user.
+    touched: AtomicBool,
 }
 
 impl Marks {
@@ -35,10 +39,11 @@ impl Marks {
         let mut index = path.as_os_str().to_owned();
         index.push("-shm");
         let marks = Self {
-            index: File::open(index).ok(),
+            index: File::open(index).ok().map(ManuallyDrop::new),
             own: AtomicU64::new(0),
             version: AtomicI64::new(-1),
             users: AtomicU64::new(0),
+            touched: AtomicBool::new(false),
         };
         marks.ended(connection)?;
         Ok(marks)
@@ -51,13 +56,21 @@ impl Marks {
         (is_own && self.users.load(Ordering::SeqCst) == users).then_some(users)
     }
 
-    /// This process has changed a user, and that is committed.
-    pub fn users_changed(&self) {
+    /// The transaction under way changes a user. Said within it: whoever waits for its end may be gone by then.
+    pub fn touch(&self) {
+        self.touched.store(true, Ordering::SeqCst);
+    }
+
+    fn users_changed(&self) {
         self.users.fetch_add(1, Ordering::SeqCst);
     }
 
     /// To be called by the writer, behind each of its transactions.
     pub fn ended(&self, connection: &Connection) -> Result<()> {
+        // Before the header is taken for known: nobody is to believe an older look by it.
+        if self.touched.swap(false, Ordering::SeqCst) {
+            self.users_changed();
+        }
         let Some(mut header) = self.header() else { return Ok(()) };
         loop {
             let version = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
@@ -111,7 +124,10 @@ mod tests {
         assert!(marks.users().is_some() && marks.users() != first);
 
         let now = marks.users();
-        marks.users_changed();
+        marks.touch();
+        change(&own);
+        assert_eq!(marks.users(), None);
+        marks.ended(&own).unwrap();
         assert!(marks.users().is_some() && marks.users() != now);
     }
 }

@@ -8,6 +8,9 @@ use super::Sqlite;
 use crate::model::{Owner, time};
 use crate::store::{Result, Session, Sessions};
 
+/// Sessions of one user at most; the oldest end.
+const MOST: i64 = 100;
+
 #[async_trait]
 impl Sessions for Sqlite {
     async fn add(&self, session: Session) -> Result<()> {
@@ -16,6 +19,10 @@ impl Sessions for Sqlite {
             let sql = "INSERT INTO sessions (id, source, user_id, sealed, expires_dt) VALUES (?, ?, ?, ?, ?)";
             let values = params![id, owner.source, owner.id, sealed, time::format(*expires)];
             connection.prepare_cached(sql)?.execute(values)?;
+            let sql = "DELETE FROM sessions WHERE id IN
+                           (SELECT id FROM sessions WHERE source = ? AND user_id = ? AND id <> ?
+                            ORDER BY expires_dt DESC LIMIT -1 OFFSET ?)";
+            connection.prepare_cached(sql)?.execute(params![owner.source, owner.id, id, MOST - 1])?;
             Ok(())
         })
         .await

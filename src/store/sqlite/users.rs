@@ -41,13 +41,18 @@ impl Users for Sqlite {
     }
 
     async fn add(&self, new: NewUser) -> Result<User> {
-        let added = self.write(move |connection| add(connection, &new)).await;
-        self.marks.users_changed();
-        added
+        let marks = self.marks.clone();
+        self.write(move |connection| {
+            marks.touch();
+            add(connection, &new)
+        })
+        .await
     }
 
     async fn add_first_administrator(&self, new: NewUser) -> Result<Option<User>> {
+        let marks = self.marks.clone();
         self.write(move |connection| {
+            marks.touch();
             if administrators_but(connection, 0)? > 0 {
                 return Ok(None);
             }
@@ -61,41 +66,39 @@ impl Users for Sqlite {
     }
 
     async fn change(&self, id: i64, change: Change) -> Result<Option<Option<User>>> {
-        let changed = self
-            .write(move |connection| {
-                let Some(user) = get(connection, id)? else { return Ok(None) };
-                if user.is_admin && change.is_admin == Some(false) && administrators_but(connection, id)? == 0 {
-                    return Ok(Some(None));
-                }
-                update(connection, id, apply(user, change.clone()))?;
-                Ok(Some(get(connection, id)?))
-            })
-            .await;
-        self.marks.users_changed();
-        changed
+        let marks = self.marks.clone();
+        self.write(move |connection| {
+            marks.touch();
+            let Some(user) = get(connection, id)? else { return Ok(None) };
+            if user.is_admin && change.is_admin == Some(false) && administrators_but(connection, id)? == 0 {
+                return Ok(Some(None));
+            }
+            update(connection, id, apply(user, change.clone()))?;
+            Ok(Some(get(connection, id)?))
+        })
+        .await
     }
 
     async fn remove(&self, id: i64, limit: usize) -> Result<Removal> {
-        let removed = self
-            .write(move |connection| {
-                let Some(user) = get(connection, id)? else { return Ok(Removal::Unknown) };
-                if user.is_admin && administrators_but(connection, id)? == 0 {
-                    return Ok(Removal::LastAdministrator);
-                }
-                let sql = "SELECT EXISTS (SELECT 1 FROM campaigns WHERE user_id = ?)";
-                if connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))? {
-                    return Ok(Removal::OwnsCampaign);
-                }
-                let gone = remove_requests(connection, &Owner::local(id), limit)?;
-                if gone.len() == limit {
-                    return Ok(Removal::Partly(gone));
-                }
-                connection.prepare_cached("DELETE FROM users WHERE id = ?")?.execute([id])?;
-                Ok(Removal::Done(gone))
-            })
-            .await;
-        self.marks.users_changed();
-        removed
+        let marks = self.marks.clone();
+        self.write(move |connection| {
+            marks.touch();
+            let Some(user) = get(connection, id)? else { return Ok(Removal::Unknown) };
+            if user.is_admin && administrators_but(connection, id)? == 0 {
+                return Ok(Removal::LastAdministrator);
+            }
+            let sql = "SELECT EXISTS (SELECT 1 FROM campaigns WHERE user_id = ?)";
+            if connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))? {
+                return Ok(Removal::OwnsCampaign);
+            }
+            let gone = remove_requests(connection, &Owner::local(id), limit)?;
+            if gone.len() == limit {
+                return Ok(Removal::Partly(gone));
+            }
+            connection.prepare_cached("DELETE FROM users WHERE id = ?")?.execute([id])?;
+            Ok(Removal::Done(gone))
+        })
+        .await
     }
 }
 
