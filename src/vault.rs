@@ -14,6 +14,25 @@ use crate::model::Rid;
 /// Bytes of XChaCha20's nonce: enough for random ones.
 const NONCE: usize = 24;
 
+/// Makes a file that holds a secret, for this user alone to read; `false`: there is one already. Whole under its name, or
+/// not there: a crash in between must not leave a file that holds none. Blocks.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn create_secret(path: &Path, text: &[u8]) -> std::io::Result<bool> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut part = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+    part.write_all(text)?;
+    part.as_file().sync_all()?;
+    match part.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error.error),
+    }
+    std::fs::File::open(folder)?.sync_all()?;
+    Ok(true)
+}
+
 /// The key that stored bodies and headers are encrypted with. Not `Debug`.
 #[derive(Clone)]
 pub struct Key(Zeroizing<[u8; 32]>);
@@ -41,25 +60,12 @@ impl Key {
         Ok(Self(key))
     }
 
-    /// Whole under its name, or not there: a crash in between must not leave a file that holds no key.
     fn create(path: &Path) -> std::io::Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(key.as_mut()).map_err(|error| std::io::Error::other(error.to_string()))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut part = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
         let text = Zeroizing::new(hex::encode(key.as_ref()) + "\n");
-        part.write_all(text.as_bytes())?;
-        part.as_file().sync_all()?;
-        match part.persist_noclobber(path) {
-            Ok(_) => {}
-            // Another process was first: its key is the one.
-            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Self::read(std::fs::File::open(path)?);
-            }
-            Err(error) => return Err(error.error),
-        }
-        std::fs::File::open(folder)?.sync_all()?;
-        Ok(Self(key))
+        // Another process was first: its key is the one.
+        if create_secret(path, text.as_bytes())? { Ok(Self(key)) } else { Self::read(std::fs::File::open(path)?) }
     }
 
     /// The cipher under it.

@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["model", "priority"]),
     ("watch", &["model", "store"]),
     ("view", &["model", "store"]),
-    ("webhooks", &["model"]),
+    ("webhooks", &["vault"]),
     ("media", &["failpoint", "model", "priority", "vault"]),
     ("dispatch", &["model", "priority", "progress", "routing"]),
     ("scheduler", &["model", "store"]),

@@ -3,32 +3,24 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::HeaderName;
 use actix_web::{HttpRequest, HttpResponse, body, web};
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::{Error, NO_STORE, Shared, wait};
+use super::event_stream::{self, HEARTBEAT};
+use super::{Error, Shared, wait};
 use crate::model::{Rid, State};
 use crate::store::{self, Detail, Request};
 use crate::view;
 use crate::watch::{News, Watch};
-
-/// Silence after which a comment is sent: a CDN closes a connection on which nothing comes.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The time between two looks at the rows, while something changes all the time.
 const SPACING: Duration = Duration::from_millis(100);
 
 /// Details that are sent at once.
 const PAGE: usize = 50;
-
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-
-/// Tells nginx that it is not to wait for more.
-const UNBUFFERED: (HeaderName, HeaderValue) =
-    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -67,11 +59,7 @@ pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResp
         // Whoever reconnects by itself takes this for "there is nothing more".
         return Ok(HttpResponse::NoContent().finish());
     }
-    let mut response = HttpResponse::Ok();
-    response
-        .insert_header((header::CONTENT_TYPE, EVENT_STREAM))
-        .insert_header((header::CACHE_CONTROL, NO_STORE))
-        .insert_header(UNBUFFERED);
+    let mut response = event_stream::head();
     if *req.method() == Method::HEAD {
         return Ok(response.body(body::None::new()));
     }

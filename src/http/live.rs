@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, body, web};
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Error, NO_STORE, Shared, manage};
+use super::event_stream::{self, HEARTBEAT};
+use super::{Error, Shared, manage};
 use crate::model::Owner;
 use crate::store::{Request, Store};
 use crate::view;
@@ -30,17 +30,8 @@ const BEHIND: usize = 8;
 /// The time between two calls to load everything again.
 const RELOADS: Duration = Duration::from_secs(5);
 
-/// Silence after which a comment is sent: a CDN closes a connection on which nothing comes.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-
 /// How long a stream lasts: whoever comes back is asked again who they are.
 const LONGEST: Duration = Duration::from_secs(60);
-
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-
-/// Tells nginx that it is not to wait for more.
-const UNBUFFERED: (HeaderName, HeaderValue) =
-    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 const COMMENT: &str = ":\n\n";
 
@@ -98,11 +89,7 @@ fn shown(request: Request) -> (Owner, String) {
 /// The route.
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let who = manage::who(&req)?;
-    let mut response = HttpResponse::Ok();
-    response
-        .insert_header((header::CONTENT_TYPE, EVENT_STREAM))
-        .insert_header((header::CACHE_CONTROL, NO_STORE))
-        .insert_header(UNBUFFERED);
+    let mut response = event_stream::head();
     if *req.method() == Method::HEAD {
         return Ok(response.body(body::None::new()));
     }

@@ -26,6 +26,7 @@ mod callbacks;
 mod caller;
 mod details;
 pub mod error;
+mod event_stream;
 mod events;
 mod file;
 mod gateway;

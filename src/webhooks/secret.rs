@@ -1,10 +1,8 @@
 //! The secret that callbacks are signed with.
 
 use std::fmt;
-use std::fs::Permissions;
-use std::io::{Error, ErrorKind, Read, Write};
+use std::io::{Error, ErrorKind, Read};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -12,6 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use standardwebhooks::Webhook;
 use zeroize::Zeroizing;
+
+use crate::vault::create_secret;
 
 /// What a secret begins with, as text.
 const PREFIX: &str = "whsec_";
@@ -66,26 +66,13 @@ impl Secret {
         text.trim_end().parse().map_err(|error: Malformed| Error::new(ErrorKind::InvalidData, error))
     }
 
-    /// Whole under its name, or not there: a crash in between must not leave a file that holds no secret.
     fn create(path: &Path) -> std::io::Result<Self> {
         let mut secret = Zeroizing::new(vec![0; MADE]);
         getrandom::fill(&mut secret).map_err(|error| Error::other(error.to_string()))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut part = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
         let text = Zeroizing::new(STANDARD.encode(&*secret));
         let line = Zeroizing::new(format!("{PREFIX}{}\n", text.as_str()));
-        part.write_all(line.as_bytes())?;
-        part.as_file().sync_all()?;
-        match part.persist_noclobber(path) {
-            Ok(_) => {}
-            // Another process was first: its secret is the one.
-            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
-                return Self::read(std::fs::File::open(path)?);
-            }
-            Err(error) => return Err(error.error),
-        }
-        std::fs::File::open(folder)?.sync_all()?;
-        Ok(Self(secret))
+        // Another process was first: its secret is the one.
+        if create_secret(path, line.as_bytes())? { Ok(Self(secret)) } else { Self::read(std::fs::File::open(path)?) }
     }
 
     /// What signs with it.
@@ -96,6 +83,8 @@ impl Secret {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

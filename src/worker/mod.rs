@@ -1,6 +1,7 @@
 //! Running what waits: a bounded pool, the leases, and the upkeep of rows and files.
 
 mod callbacks;
+mod come_back;
 mod lease;
 mod maintenance;
 mod pool;

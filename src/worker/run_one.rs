@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use super::callbacks::Deliverer;
+use super::come_back::{asks_to_come_back, retry_after};
 use super::lease::Leases;
 use super::settle::Settler;
 use crate::clock::Clock;
@@ -455,29 +456,6 @@ async fn limited(limit: Duration, begun: Instant, attempt: impl Future<Output = 
         },
     };
     End::Failed(failure)
-}
-
-/// The longest rest that an upstream may ask for.
-const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Whether an answer is none yet: the upstream says when to come back, or the policy says that it is none.
-fn asks_to_come_back(response: &Response, retry: &Retry) -> bool {
-    retry.on.contains(&response.status)
-        || matches!(response.status, 429 | 503) && response.headers.get("retry-after").is_some()
-}
-
-/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
-fn retry_after(headers: &Headers, now: Timestamp) -> Option<Duration> {
-    let text = std::str::from_utf8(headers.get("retry-after")?).ok()?.trim();
-    let rest = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text).ok()?;
-            let at = Timestamp::try_from(at).ok()?;
-            Duration::try_from(at.duration_since(now)).unwrap_or_default()
-        }
-    };
-    Some(rest.min(LONGEST_REST))
 }
 
 /// Hundredths of a percent that `received` bytes are of `total`; `None` where there is no part of nothing.
