@@ -1,5 +1,6 @@
 //! A process under measurement: started, waited for, looked at, ended.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
@@ -23,6 +24,9 @@ pub struct Process {
     /// From before its exec to the first 200 of `/readyz`.
     pub ready_after: Duration,
 }
+
+/// The processor's time of threads, by their names.
+pub type Busy = BTreeMap<String, Duration>;
 
 /// What the kernel says of a process's memory, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +94,20 @@ impl Process {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path)?;
         Ok(Memory { resident: kibibytes(&status, "VmRSS:")? * 1024, peak: kibibytes(&status, "VmHWM:")? * 1024 })
+    }
+
+    /// The processor's time that its threads have taken so far, by name; threads that have ended are not in it.
+    pub fn busy(&self) -> anyhow::Result<Busy> {
+        let mut busy = Busy::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let task = task?.path();
+            // A thread may end meanwhile.
+            let Ok(times) = fs::read_to_string(task.join("schedstat")) else { continue };
+            let nanos = times.split(' ').next().context("no schedstat")?.parse()?;
+            let name = fs::read_to_string(task.join("comm")).unwrap_or_default().trim().to_owned();
+            *busy.entry(name).or_default() += Duration::from_nanos(nanos);
+        }
+        Ok(busy)
     }
 
     /// Sets `VmHWM` to what `VmRSS` is, so that the peak is that of what follows.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::load::Figures;
+use crate::process::Busy;
 
 /// The lines of the table.
 pub struct Report {
@@ -21,6 +22,17 @@ struct Line {
     target: &'static str,
     measured: String,
     verdict: &'static str,
+}
+
+/// Prints what a process's threads took of the processor for each answer.
+pub fn print_busy(before: &Busy, after: &Busy, answers: u64) {
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / answers.max(1) as f64;
+    let spent = after.iter().map(|(name, time)| (name, *time - before.get(name).copied().unwrap_or_default()));
+    let mut spent: Vec<_> = spent.map(|(name, time)| (name, micros(time))).collect();
+    spent.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    let all: f64 = spent.iter().map(|(_, micros)| micros).sum();
+    let most: Vec<_> = spent.iter().take(4).map(|(name, micros)| format!("{name} {micros:.1}")).collect();
+    println!("    processor for each answer: {all:.1} \u{b5}s ({})", most.join(", "));
 }
 
 /// The rounds of one contestant.

@@ -8,7 +8,7 @@ use crate::bench::Bench;
 use crate::home::{CONCURRENCY, Home, count_rows};
 use crate::load::{Figures, Load, Requests, run};
 use crate::reference;
-use crate::report::{Report, Series, check_durable, percent};
+use crate::report::{Report, Series, check_durable, percent, print_busy};
 
 pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     for (index, connections) in bench.scale.submit_connections.into_iter().enumerate() {
@@ -69,7 +69,9 @@ fn reference_round(bench: &Bench<'_>, load: &Load) -> anyhow::Result<Figures> {
     std::fs::create_dir(&dir)?;
     let database = dir.join("reference.sqlite3");
     let server = reference::start(&database)?;
+    let before = server.busy()?;
     let figures = run(server.addr, load, Requests::submission())?;
+    print_busy(&before, &server.busy()?, figures.answers);
     server.kill()?;
     check_durable("reference", figures.answers, reference::count_rows(&database)?)?;
     Ok(figures)
@@ -79,7 +81,9 @@ fn reference_round(bench: &Bench<'_>, load: &Load) -> anyhow::Result<Figures> {
 pub fn server_round(bench: &Bench<'_>, load: &Load, concurrency: u32, requests: Requests) -> anyhow::Result<Figures> {
     let home = Home::create(bench.fresh("server"), concurrency)?;
     let server = home.start(bench.log.as_deref())?;
+    let before = server.busy()?;
     let figures = run(server.addr, load, requests)?;
+    print_busy(&before, &server.busy()?, figures.answers);
     server.kill()?;
     check_durable("server", figures.answers, count_rows(&home.database()?)?)?;
     Ok(figures)
