@@ -1,10 +1,14 @@
 //! The log's way to standard error: over a thread of its own, so that whoever reads it slowly, or not at all, stops no
 //! call. Lines gather for a moment, so that a busy server does not wake the thread for each.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use env_logger::fmt::Formatter;
+use log::Record;
 
 /// Bytes that wait at most; lines that come on top of them are counted and left out.
 const WAITING: usize = 4 << 20;
@@ -42,12 +46,33 @@ impl Logs {
     pub fn start() -> io::Result<Self> {
         let lines = Arc::<Lines>::default();
         let source = lines.clone();
-        let write = move || source.write_to(&mut io::stderr());
-        let thread = std::thread::Builder::new().name("bgrs-log".to_owned()).spawn(write)?;
+        let write_out = move || source.write_to(&mut io::stderr());
+        let thread = std::thread::Builder::new().name("bgrs-log".to_owned()).spawn(write_out)?;
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT))
             .target(env_logger::Target::Pipe(Box::new(Sender(lines.clone()))))
+            .format(write)
             .init();
         Ok(Self { lines, thread: Some(thread) })
+    }
+}
+
+/// Writes a record as the library would, at half of its cost.
+fn write(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    write!(out, "[{} {:<5} {}] ", out.timestamp(), record.level(), record.target())?;
+    fmt::Write::write_fmt(&mut Indented(out), *record.args()).map_err(io::Error::other)?;
+    out.write_all(b"\n")
+}
+
+/// What a text's lines behind the first begin with: none of them is to be taken for another record.
+struct Indented<'a>(&'a mut Formatter);
+
+impl fmt::Write for Indented<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut lines = text.split('\n');
+        let first = lines.next().unwrap_or_default();
+        let mut write = |bytes: &[u8]| self.0.write_all(bytes).map_err(|_| fmt::Error);
+        write(first.as_bytes())?;
+        lines.try_for_each(|line| write(b"\n    ").and_then(|()| write(line.as_bytes())))
     }
 }
 
