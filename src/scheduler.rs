@@ -78,7 +78,7 @@ impl Scheduler {
     /// Takes in what the table says is waiting.
     pub fn restore(&self, unended: HashMap<Owner, Unended>) {
         for (owner, counts) in unended {
-            self.change(owner, |c| {
+            self.change(&owner, |c| {
                 c.waiting += counts.waiting;
                 c.sleeping += counts.sleeping;
             });
@@ -92,7 +92,7 @@ impl Scheduler {
     /// The bounds that are reached.
     pub fn reserve(&self, owner: Owner) -> Result<Reservation, Refusal> {
         {
-            let state = self.lock();
+            let mut state = self.lock();
             if state.closed {
                 return Err(Refusal::Closed);
             }
@@ -103,25 +103,25 @@ impl Scheduler {
             if state.waiting >= self.shared.limits.queue {
                 return Err(Refusal::QueueFull);
             }
-            self.change_locked(state, owner.clone(), |c| c.reserved += 1);
+            state.change(&owner, |c| c.reserved += 1);
         }
         Ok(Reservation { scheduler: self.clone(), owner: Some(owner) })
     }
 
     /// A stored request waits (again).
     pub fn enqueue(&self, owner: Owner) {
-        self.change(owner, |c| c.waiting += 1);
+        self.change(&owner, |c| c.waiting += 1);
         self.shared.changed.notify_one();
     }
 
     /// A request is put aside.
     pub fn sleep(&self, owner: Owner) {
-        self.change(owner, |c| c.sleeping += 1);
+        self.change(&owner, |c| c.sleeping += 1);
     }
 
     /// A request that was put aside waits for a turn.
     pub fn wake(&self, owner: Owner) {
-        self.change(owner, |c| {
+        self.change(&owner, |c| {
             c.sleeping = c.sleeping.saturating_sub(1);
             c.waiting += 1;
         });
@@ -134,7 +134,7 @@ impl Scheduler {
     #[must_use]
     pub fn withdraw(&self, owner: Owner) -> bool {
         let mut withdrawn = false;
-        self.change(owner, |c| {
+        self.change(&owner, |c| {
             withdrawn = c.waiting > 0;
             c.waiting -= usize::from(withdrawn);
         });
@@ -143,7 +143,7 @@ impl Scheduler {
 
     /// A request that was put aside is cancelled.
     pub fn withdraw_sleeping(&self, owner: Owner) {
-        self.change(owner, |c| c.sleeping = c.sleeping.saturating_sub(1));
+        self.change(&owner, |c| c.sleeping = c.sleeping.saturating_sub(1));
     }
 
     /// Waits for the next turn; `None` once the scheduler is closed.
@@ -171,7 +171,7 @@ impl Scheduler {
         state.served += 1;
         let served = state.served;
         let more = state.turns.len() > 1 || state.owners.get(&owner).is_some_and(|c| c.waiting > 1);
-        self.change_locked(state, owner.clone(), |c| {
+        state.change(&owner, |c| {
             c.waiting -= 1;
             c.running += 1;
             c.served = served;
@@ -211,29 +211,44 @@ impl Scheduler {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, owner: Owner, change: impl FnOnce(&mut Counts)) {
-        self.change_locked(self.lock(), owner, change);
+    fn change(&self, owner: &Owner, change: impl FnOnce(&mut Counts)) {
+        self.lock().change(owner, change);
     }
+}
 
-    #[expect(clippy::unused_self, reason = "the guard it takes is this scheduler's")]
-    fn change_locked(&self, mut state: MutexGuard<'_, State>, owner: Owner, change: impl FnOnce(&mut Counts)) {
-        let state = &mut *state;
-        let before = state.owners.get(&owner).copied().unwrap_or_default();
+impl State {
+    fn change(&mut self, owner: &Owner, change: impl FnOnce(&mut Counts)) {
+        let before = self.owners.get(owner).copied().unwrap_or_default();
         let mut after = before;
         change(&mut after);
-        if before.waiting > 0 {
-            state.turns.remove(&(before.running, before.served, owner.clone()));
+        if before.turn() != after.turn() {
+            if let Some((running, served)) = before.turn() {
+                self.turns.remove(&(running, served, owner.clone()));
+            }
+            if let Some((running, served)) = after.turn() {
+                self.turns.insert((running, served, owner.clone()));
+            }
         }
-        if after.waiting > 0 {
-            state.turns.insert((after.running, after.served, owner.clone()));
-        }
-        let queued = |counts: Counts| counts.waiting + counts.sleeping + counts.reserved;
-        state.waiting = state.waiting + queued(after) - queued(before);
-        if queued(after) + after.running == 0 {
-            state.owners.remove(&owner);
+        self.waiting = self.waiting + after.queued() - before.queued();
+        if after.queued() + after.running == 0 {
+            self.owners.remove(owner);
+        } else if let Some(counts) = self.owners.get_mut(owner) {
+            *counts = after;
         } else {
-            state.owners.insert(owner, after);
+            self.owners.insert(owner.clone(), after);
         }
+    }
+}
+
+impl Counts {
+    /// Where the owner stands among those who have something to run.
+    fn turn(self) -> Option<(usize, u64)> {
+        (self.waiting > 0).then_some((self.running, self.served))
+    }
+
+    /// What takes a place in the queue.
+    fn queued(self) -> usize {
+        self.waiting + self.sleeping + self.reserved
     }
 }
 
@@ -247,7 +262,7 @@ impl Reservation {
     /// The request is stored: it waits from now on.
     pub fn commit(mut self) {
         if let Some(owner) = self.owner.take() {
-            self.scheduler.change(owner, |c| {
+            self.scheduler.change(&owner, |c| {
                 c.reserved -= 1;
                 c.waiting += 1;
             });
@@ -259,7 +274,7 @@ impl Reservation {
     #[must_use]
     pub fn run(mut self) -> Option<Turn> {
         let owner = self.owner.take()?;
-        self.scheduler.change(owner.clone(), |c| {
+        self.scheduler.change(&owner, |c| {
             c.reserved -= 1;
             c.running += 1;
         });
@@ -270,7 +285,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(owner) = self.owner.take() {
-            self.scheduler.change(owner, |c| c.reserved -= 1);
+            self.scheduler.change(&owner, |c| c.reserved -= 1);
         }
     }
 }
@@ -284,7 +299,7 @@ pub struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.scheduler.change(self.owner.clone(), |c| c.running -= 1);
+        self.scheduler.change(&self.owner, |c| c.running -= 1);
     }
 }
 

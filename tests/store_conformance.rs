@@ -8,6 +8,7 @@ use bgrs::store::{
     Change, Claimed, Ending, Error, Inserted, Known, Lapsed, NewRequest, NewUser, Removal, Rescued, Store, Users,
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 
 fn now() -> Timestamp {
@@ -39,7 +40,7 @@ fn request(method: &str, of: i64) -> NewRequest {
         batch: None,
         callback: None,
     };
-    NewRequest { rid: Rid::generate(now()).unwrap(), owner: owner(of), vouched: None, call, key: None, created: now() }
+    NewRequest { rid: Rid::generate(1).unwrap(), owner: owner(of), vouched: None, call, key: None, created: now() }
 }
 
 async fn claimed(store: &dyn Store, method: &str) -> Claimed {
@@ -300,6 +301,56 @@ async fn who_is_no_longer_as_remembered_stores_nothing(store: &(impl Store + Use
     assert!(store.unended().await.unwrap().is_empty());
 }
 
+/// The same object vouches for each: what it has learnt about the row must not outlive a change.
+async fn whoever_changes_between_two_submissions_is_noticed_by_the_second(store: &(impl Store + Users)) {
+    let kim = store.add(user("kim", false)).await.unwrap();
+    let known = Arc::new(Known::from(&kim));
+    let vouched = || NewRequest { vouched: Some(known.clone()), owner: Owner::local(kim.id), ..request("GET", kim.id) };
+    for _ in 0..3 {
+        assert_eq!(store.insert(vouched()).await.unwrap(), Inserted::Stored);
+    }
+    let change = Change { read_only: Some(true), ..Change::default() };
+    // In one transaction, perhaps: the change is asked for first.
+    let (changed, inserted) = tokio::join!(store.change(kim.id, change), store.insert(vouched()));
+    changed.unwrap();
+    assert_eq!(inserted.unwrap(), Inserted::Stranger);
+    assert_eq!(store.insert(vouched()).await.unwrap(), Inserted::Stranger);
+}
+
+async fn what_follows_upon_an_insertion_is_done_where_it_was_stored_also_if_nobody_waits(store: &dyn Store) {
+    let (done, stored) = tokio::sync::oneshot::channel();
+    let unheard = store.insert_then(request("GET", 1), Box::new(move || done.send(()).unwrap()));
+    // Begun, and given up at once.
+    assert!(unheard.now_or_never().is_none());
+    stored.await.unwrap();
+
+    let gone = NewRequest { owner: Owner::local(99), ..request("GET", 1) };
+    let (done, stored) = tokio::sync::oneshot::channel();
+    let outcome = store.insert_then(gone, Box::new(move || done.send(()).unwrap())).await.unwrap();
+    assert_eq!(outcome, Inserted::Stranger);
+    assert!(stored.await.is_err(), "nothing was stored");
+}
+
+async fn a_rid_leads_to_its_row_whatever_number_that_has(store: &dyn Store) {
+    let (first, second) = (store.new_rid().unwrap(), store.new_rid().unwrap());
+    // The second comes first, a third's number is taken, a fourth was not made here.
+    let taken = Rid::generate(second.number()).unwrap();
+    let strange = Rid::generate(1 << 40).unwrap();
+    for rid in [second, first, taken, strange, store.new_rid().unwrap()] {
+        store.insert(NewRequest { rid, ..request("GET", 1) }).await.unwrap();
+        let found = store.get(rid).await.unwrap().unwrap();
+        assert_eq!(found.rid, rid);
+        assert_eq!(store.details(rid, 0, 1).await.unwrap(), Some(Vec::new()));
+        if [first, second].contains(&rid) {
+            assert_eq!(found.id, rid.number());
+        }
+    }
+    let next = store.new_rid().unwrap();
+    store.insert(NewRequest { rid: next, ..request("GET", 1) }).await.unwrap();
+    assert_eq!(store.get(next).await.unwrap().unwrap().id, next.number(), "numbers go on behind those that are taken");
+    assert_eq!(store.get(Rid::generate(next.number()).unwrap()).await.unwrap(), None, "the number alone opens nothing");
+}
+
 /// Runs each of these on a store of its own.
 macro_rules! on_sqlite {
     ($($behaviour:ident),* $(,)?) => {
@@ -336,4 +387,7 @@ on_sqlite!(
     the_last_administrator_stays_one,
     who_is_no_longer_as_remembered_stores_nothing,
     who_is_no_longer_as_remembered_sees_nothing,
+    whoever_changes_between_two_submissions_is_noticed_by_the_second,
+    what_follows_upon_an_insertion_is_done_where_it_was_stored_also_if_nobody_waits,
+    a_rid_leads_to_its_row_whatever_number_that_has,
 );

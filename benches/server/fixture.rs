@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use serde_json::json;
@@ -120,15 +119,17 @@ fn copy_request(database: &mut Connection, rid: &str, count: usize) -> anyhow::R
     let transaction = database.transaction()?;
     let mut rids = Vec::with_capacity(count);
     {
-        let mut rows = vec![transaction.prepare(&insertion("bgrs", &request))?];
+        let mut numbered = request.clone();
+        numbered.push(("id".to_owned(), Value::Null));
+        let mut rows = vec![transaction.prepare(&insertion("bgrs", &numbered))?];
         for part in &parts {
             rows.push(transaction.prepare(&insertion(&part.table, &part.columns))?);
         }
-        let first = Timestamp::now().as_millisecond() - i64::try_from(count)?;
-        for millis in (first..).take(count) {
-            let copy = Origin::random(millis)?;
+        let last: i64 = transaction.query_row("SELECT max(id) FROM bgrs", [], |row| row.get(0))?;
+        for id in (last + 1..).take(count) {
+            let copy = Origin::random(id)?;
             let values = request.iter().map(|(_, value)| origin.replace(value, &copy));
-            let id = rows[0].insert(params_from_iter(values))?;
+            rows[0].insert(params_from_iter(values.chain([Value::Integer(id)])))?;
             for (part, insert) in parts.iter().zip(&mut rows[1..]) {
                 let values = part.columns.iter().map(|(column, value)| {
                     if *column == part.link && matches!(value, Value::Integer(_)) {
@@ -214,10 +215,10 @@ impl Origin {
         Ok(Self { text: rid.to_owned(), bytes: hex::decode(rid)? })
     }
 
-    /// As the server makes it: 48 bits of time, 80 random ones.
-    fn random(millis: i64) -> anyhow::Result<Self> {
+    /// As the server makes it: 48 bits of the row's number, 80 random ones.
+    fn random(number: i64) -> anyhow::Result<Self> {
         let mut bytes = vec![0; 16];
-        bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+        bytes[..6].copy_from_slice(&number.to_be_bytes()[2..]);
         getrandom::fill(&mut bytes[6..]).map_err(|error| anyhow::anyhow!("no random rid: {error}"))?;
         Ok(Self { text: hex::encode(&bytes), bytes })
     }

@@ -54,31 +54,13 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
-/// A caller as remembered.
-pub struct Recalled {
-    /// Who it is.
-    pub known: Arc<Known>,
-    /// Whether nothing can have changed since the user's row was looked at.
-    pub is_current: bool,
-    trace: [u8; 32],
-    mark: Option<u64>,
-}
-
-/// Verified credentials.
-#[derive(Clone)]
-struct Remembered {
-    known: Arc<Known>,
-    /// The users' mark at which the row said the same.
-    seen: Option<u64>,
-}
-
 /// Knows callers by their credentials.
 pub struct Authenticator {
     users: Arc<dyn Users>,
     throttle: Throttle,
     /// By keyed hashes of login and password: the users as they were when the two were verified. It counts only while
     /// the user's row says the same: a changed password or a removed user, by whatever process, ends it at once.
-    remembered: Mutex<LruCache<[u8; 32], Remembered>>,
+    remembered: Mutex<LruCache<[u8; 32], Arc<Known>>>,
     key: Zeroizing<[u8; 32]>,
     /// What an unknown login's password is compared with, so that it takes as long as a known one's.
     decoy: tokio::sync::OnceCell<String>,
@@ -130,21 +112,17 @@ impl Authenticator {
     }
 
     /// The caller as remembered, without a look at the user's row. Whoever acts on it must make the act itself look
-    /// whether the row still says so, unless it is [`Recalled::is_current`].
-    pub fn recall<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Option<Recalled> {
+    /// whether the row still says so, unless [`Known::is_current`] does by the [`Authenticator::mark`].
+    pub fn recall<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Option<Arc<Known>> {
         let credentials = basic::parse(values).ok()?;
-        let (trace, mark) = (self.trace(&credentials), self.users.mark());
-        let Remembered { known, seen } = self.lock().get(&trace).cloned()?;
-        Some(Recalled { known, is_current: mark.is_some() && seen == mark, trace, mark })
+        let trace = self.trace(&credentials);
+        self.lock().get(&trace).cloned()
     }
 
-    /// Takes note that a look since [`Authenticator::recall`] has found the user as remembered.
-    pub fn confirm(&self, recalled: &Recalled) {
-        if let Some(remembered) = self.lock().get_mut(&recalled.trace)
-            && Arc::ptr_eq(&remembered.known, &recalled.known)
-        {
-            remembered.seen = recalled.mark.or(remembered.seen);
-        }
+    /// The users' mark ([`Users::mark`]).
+    #[must_use]
+    pub fn mark(&self) -> Option<u64> {
+        self.users.mark()
     }
 
     /// Hashes a new password.
@@ -182,7 +160,7 @@ impl Authenticator {
         let right = self.off_thread(move || password::verify(&password, &hash)).await?;
         match user {
             Some(user) if right => {
-                self.lock().put(trace, Remembered { known: Arc::new(Known::from(&user)), seen: None });
+                self.lock().put(trace, Arc::new(Known::from(&user)));
                 Ok(caller(&user))
             }
             _ => {
@@ -222,21 +200,20 @@ impl Authenticator {
     /// The caller, if nothing can have changed since the user's row was looked at.
     fn still_knows(&self, trace: &[u8; 32], mark: Option<u64>) -> Option<Caller> {
         let mark = mark?;
-        let mut remembered = self.lock();
-        remembered.get(trace).filter(|remembered| remembered.seen == Some(mark)).map(|known| known.known.caller())
+        self.lock().get(trace).filter(|known| known.is_current(mark)).map(|known| known.caller())
     }
 
     /// Whether the user is as remembered; the row was looked at after `mark` was asked for.
     fn remembers(&self, trace: &[u8; 32], user: &User, mark: Option<u64>) -> bool {
         let mut remembered = self.lock();
-        let Some(known) = remembered.get_mut(trace).filter(|remembered| remembered.known.is(user)) else {
-            return false;
-        };
-        known.seen = mark.or(known.seen);
+        let Some(known) = remembered.get(trace).filter(|known| known.is(user)) else { return false };
+        if let Some(mark) = mark {
+            known.see(mark);
+        }
         true
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Remembered>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Arc<Known>>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

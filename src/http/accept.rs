@@ -277,8 +277,7 @@ async fn call(
         && (is_hosted || upstream.is_some())
     {
         let preferred = wish.preferred.is_some();
-        let submission =
-            Submission { name: name.clone(), upstream: upstream.as_deref(), terms: terms.clone(), preferred };
+        let submission = Submission { name: &name, upstream: upstream.as_deref(), terms, preferred };
         if let Some(accepted) = submit_remembered(shared, req, submission).await {
             return accepted.map(|accepted| Some(accepted.answer(shared, wish)));
         }
@@ -315,16 +314,15 @@ async fn call(
         submit::bound_body(req, shared.bounds)?;
     }
     let preferred = wish.preferred.is_some();
-    let submission =
-        || Submission { name: name.clone(), upstream: upstream.as_deref(), terms: terms.clone(), preferred };
+    let submission = Submission { name: &name, upstream: upstream.as_deref(), terms: &terms, preferred };
     match (asked, &upstream) {
-        (Asked::Foreground, _) if batch => batch::perform(shared, req, who.caller, submission()).await.map(Some),
+        (Asked::Foreground, _) if batch => batch::perform(shared, req, who.caller, submission).await.map(Some),
         (Asked::Auto, _) => {
-            let accepted = submit::submit(shared, req, who.owner, submission(), batch).await?;
+            let accepted = submit::submit(shared, req, who.owner, submission, batch).await?;
             hold::answer(shared, req, accepted, &wish).await.map(Some)
         }
         (Asked::Background | Asked::Nothing, _) if batch || asked == Asked::Background => {
-            let accepted = submit::submit(shared, req, who.owner, submission(), batch).await?;
+            let accepted = submit::submit(shared, req, who.owner, submission, batch).await?;
             Ok(Some(accepted.answer(shared, &wish)))
         }
         (_, Some(upstream)) => {
@@ -354,16 +352,16 @@ async fn submit_remembered(
     submission: Submission<'_>,
 ) -> Option<Result<Accepted, Error>> {
     let allowed = match submission.upstream {
-        Some(upstream) => upstream.auth == Auth::Local && gateway::check_path(&submission.name).is_ok(),
-        None => (shared.precheck)(req.method().as_str(), &submission.name).is_ok(),
+        Some(upstream) => upstream.auth == Auth::Local && gateway::check_path(submission.name).is_ok(),
+        None => (shared.precheck)(req.method().as_str(), submission.name).is_ok(),
     };
-    let recalled =
+    let known =
         if allowed && !submit::has_body(req) { shared.auth.recall(who::authorization(req))? } else { return None };
     // Who may only look is refused on the long way.
-    if recalled.known.read_only {
+    if known.read_only {
         return None;
     }
-    submit::submit_remembered(shared, req, recalled.known, submission).await
+    submit::submit_remembered(shared, req, known, submission).await
 }
 
 /// The short way of a status read by a caller who is remembered: one look at the row and at the caller's. `false`: it goes
@@ -374,18 +372,19 @@ async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<bool, 
         return Ok(false);
     }
     let Some(rid) = place::rid(req.match_info().as_str(), &shared.mount) else { return Ok(false) };
-    let Some(recalled) = shared.auth.recall(who::authorization(req)) else { return Ok(false) };
-    let request = if recalled.is_current {
+    let Some(known) = shared.auth.recall(who::authorization(req)) else { return Ok(false) };
+    let mark = shared.auth.mark();
+    let request = if mark.is_some_and(|mark| known.is_current(mark)) {
         shared.store.get(rid).await?
     } else {
-        let request = shared.store.get_for(rid, recalled.known.clone()).await?;
-        if request.is_some() {
-            shared.auth.confirm(&recalled);
+        let request = shared.store.get_for(rid, known.clone()).await?;
+        if let Some(mark) = mark.filter(|_| request.is_some()) {
+            known.see(mark);
         }
         request
     };
     let Some(request) = request else { return Ok(false) };
-    who::known(req, recalled.known.caller().into());
+    who::known(req, known.caller().into());
     req.extensions_mut().insert(wait::Found(request));
     Ok(true)
 }

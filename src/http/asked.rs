@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use super::submit::Terms;
 use super::{Error, Shared};
@@ -12,6 +12,11 @@ use crate::model::prefer::Preferences;
 use crate::model::target::{self, Asked};
 use crate::routing::{Mode, Policy};
 use crate::webhooks::Callback;
+
+/// Names that the library does not know are made here, once: a text would become one at each look.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const TIMEOUT: HeaderName = HeaderName::from_static("bgrs-timeout");
+const CALLBACK: HeaderName = HeaderName::from_static("bgrs-callback");
 
 /// Where a call is to run, and how its answer is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +89,7 @@ fn preferred(shared: &Shared, req: &ServiceRequest) -> Option<Wish> {
 
 /// The values of all `Prefer` fields.
 pub fn fields(req: &ServiceRequest) -> impl Iterator<Item = &str> {
-    req.headers().get_all("prefer").filter_map(|value| value.to_str().ok())
+    req.headers().get_all(&PREFER).filter_map(|value| value.to_str().ok())
 }
 
 /// What caller and policy say of the call's time, and who is told of its end.
@@ -102,7 +107,7 @@ pub fn terms(shared: &Shared, req: &ServiceRequest, name: &str, policy: &Policy)
 fn timeout(req: &ServiceRequest, name: &str) -> Result<Option<Duration>, Error> {
     let wrong = |error: target::Error| Error::bad_request(format!("{error}."));
     let mut asked = target::timeout(name).map_err(wrong)?;
-    for value in req.headers().get_all("bgrs-timeout") {
+    for value in req.headers().get_all(&TIMEOUT) {
         let header = value.to_str().ok().and_then(|text| target::parse_timeout(text).ok());
         let header = header.ok_or_else(|| wrong(target::Error::BadTimeout))?;
         if asked.is_some_and(|asked| asked != header) {
@@ -118,7 +123,7 @@ fn timeout(req: &ServiceRequest, name: &str) -> Result<Option<Duration>, Error> 
 /// # Errors
 /// 400 for one that is none, or may not be, or two that differ.
 pub fn callback(shared: &Shared, headers: &HeaderMap, name: &str) -> Result<Option<String>, Error> {
-    let headers = headers.get_all("bgrs-callback");
+    let headers = headers.get_all(&CALLBACK);
     // What is no text is no URL either.
     let headers = headers.map(|value| value.to_str().unwrap_or_default().to_owned());
     let mut asked: Option<Callback> = None;

@@ -1,10 +1,12 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a call that is sent again is not made again.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName};
 
 use super::Error;
 use crate::store::{Fingerprint, Key};
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Characters of a key at most.
 const LONGEST: usize = 255;
@@ -15,7 +17,7 @@ const LONGEST: usize = 255;
 /// 400 for one that is none, or two that differ.
 pub fn of(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let mut key: Option<&[u8]> = None;
-    for value in headers.get_all("idempotency-key").map(|value| value.as_bytes()) {
+    for value in headers.get_all(&KEY).map(|value| value.as_bytes()) {
         let is_key = (1..=LONGEST).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
         if !is_key || key.is_some_and(|key| key != value) {
             return Err(Error::bad_request(
@@ -49,7 +51,7 @@ pub fn taken() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use actix_web::http::header::HeaderValue;
 
     use super::*;
 

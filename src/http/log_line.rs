@@ -7,26 +7,28 @@ use std::time::Instant;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceRequest;
+use actix_web::http::{Method, Uri};
 use bytes::Bytes;
 
 use super::accept::OneUnderWay;
 
 /// What is known of a call before its answer.
 pub struct Line {
-    method: String,
-    path: String,
+    method: Method,
+    uri: Uri,
     rid: Option<crate::model::Rid>,
 }
 
 impl Line {
     /// Of a call that has just come in.
     pub fn of(req: &ServiceRequest) -> Self {
-        Self { method: req.method().to_string(), path: req.path().to_owned(), rid: None }
+        Self { method: req.method().clone(), uri: req.uri().clone(), rid: None }
     }
 
     /// Writes it.
     pub fn write(&self, status: u16, begun: Instant) {
-        let Self { method, path, rid } = self;
+        let Self { method, uri, rid } = self;
+        let path = uri.path();
         let ms = begun.elapsed().as_millis();
         match rid {
             Some(rid) => log::info!("call {method} {path} status={status} ms={ms} rid={rid}"),

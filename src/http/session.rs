@@ -65,7 +65,7 @@ impl SignedIn {
             log::error!("a session cannot begin: {why}");
             Error::internal()
         };
-        // Not a new rid: some of its bits are the time.
+        // Not a new rid: some of its bits are a number.
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
         let secret: Rid = hex::encode(bytes).parse().map_err(|error| failed(&error))?;

@@ -68,13 +68,14 @@ pub struct Terms {
 }
 
 /// A call that is to be submitted.
+#[derive(Clone, Copy)]
 pub struct Submission<'a> {
     /// Path and query as sent.
-    pub name: String,
+    pub name: &'a str,
     /// The upstream that it is for; `None`: the hosted API.
     pub upstream: Option<&'a Upstream>,
     /// What holds for it.
-    pub terms: Terms,
+    pub terms: &'a Terms,
     /// Whether `Prefer` asked for it: the API is not asked for the same again.
     pub preferred: bool,
 }
@@ -132,7 +133,7 @@ impl Submission<'_> {
         let repeatable = self.terms.repeat.unwrap_or_else(|| is_idempotent(&method, &headers));
         Ok(Call {
             method,
-            name: self.name,
+            name: self.name.to_owned(),
             headers,
             body: body.sink.as_ref().map(|sink| sink.written()),
             upstream: self.upstream.map(|upstream| upstream.prefix.to_string()),
@@ -141,7 +142,7 @@ impl Submission<'_> {
             repeatable,
             confidential: body.confidential,
             batch: body.batch,
-            callback: self.terms.callback,
+            callback: self.terms.callback.clone(),
         })
     }
 }
@@ -178,7 +179,7 @@ pub async fn submit(
     let key = key::of(req.headers())?;
     let place = match reserve(shared, &owner) {
         Ok(place) => place,
-        Err(refused) => return replay(shared, req, &owner, &submission.name, key.as_deref()).await?.ok_or(refused),
+        Err(refused) => return replay(shared, req, &owner, submission.name, key.as_deref()).await?.ok_or(refused),
     };
     let rid = new_rid(shared)?;
     let how = How { batch, digested: key.is_some(), hosted: submission.upstream.is_none() };
@@ -249,17 +250,21 @@ pub fn reserve(shared: &Shared, owner: &Owner) -> Result<Reservation, Error> {
 
 /// A new request's id.
 pub fn new_rid(shared: &Shared) -> Result<Rid, Error> {
-    Rid::generate(shared.clock.now()).map_err(|error| {
-        log::error!("no random numbers: {error}");
-        Error::internal()
-    })
+    Ok(shared.store.new_rid()?)
 }
 
-/// Keeps a request, in a task of its own: a client that hangs up drops the caller's future, and nothing may be torn.
+/// Keeps a request. A client that hangs up drops the caller's future, and nothing may be torn: what follows upon the row
+/// goes along with it, and a body is made durable in a task of its own.
 pub async fn keep(shared: &Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<Accepted, Error> {
     let rid = new.rid;
-    let stored = actix_web::rt::spawn(store(shared.clone(), new, body, place));
-    match stored.await.map_err(|_| Error::internal())?? {
+    let inserted = match body.sink {
+        None => insert(shared, new, place).await?,
+        Some(sink) => {
+            let stored = actix_web::rt::spawn(store(shared.clone(), new, sink, place));
+            stored.await.map_err(|_| Error::internal())??
+        }
+    };
+    match inserted {
         Inserted::Stored => Ok(Accepted::now(rid)),
         Inserted::Known(rid) => Ok(Accepted { rid, replayed: true }),
         Inserted::KeyTaken => Err(key::taken()),
@@ -268,25 +273,35 @@ pub async fn keep(shared: &Arc<Shared>, new: NewRequest, body: Spooled, place: R
 }
 
 /// Body durable, row committed, workers woken, in that order.
-async fn store(shared: Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<Inserted, Error> {
+async fn store(
+    shared: Arc<Shared>,
+    new: NewRequest,
+    body: Box<dyn Sink>,
+    place: Reservation,
+) -> Result<Inserted, Error> {
     let rid = new.rid;
-    let has_body = body.sink.is_some();
-    if let Some(sink) = body.sink {
-        sink.commit(File::Body(rid)).await?;
+    body.commit(File::Body(rid)).await?;
+    let inserted = insert(&shared, new, place).await;
+    if !matches!(inserted, Ok(Inserted::Stored))
+        && let Err(error) = shared.media.remove(File::Body(rid)).await
+    {
+        log::warn!("a body is left over for the sweep: {error}");
     }
+    inserted
+}
+
+/// Row committed, workers woken.
+async fn insert(shared: &Arc<Shared>, new: NewRequest, place: Reservation) -> Result<Inserted, Error> {
+    let rid = new.rid;
     failpoint::reach(Place::BeforeInsert);
-    let inserted = shared.store.insert(new).await;
-    if !matches!(inserted, Ok(Inserted::Stored)) {
-        if has_body && let Err(error) = shared.media.remove(File::Body(rid)).await {
-            log::warn!("a body is left over for the sweep: {error}");
-        }
-        return Ok(inserted?);
-    }
-    failpoint::reach(Place::AfterInsert);
-    place.commit();
-    shared.watchers.submitted(rid);
-    shared.stats.submitted();
-    Ok(Inserted::Stored)
+    let (watchers, stats) = (shared.watchers.clone(), shared.stats.clone());
+    let stored = Box::new(move || {
+        failpoint::reach(Place::AfterInsert);
+        place.commit();
+        watchers.submitted(rid);
+        stats.submitted();
+    });
+    Ok(shared.store.insert_then(new, stored).await?)
 }
 
 /// What is looked at while a body is written.

@@ -140,8 +140,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_reads_back_as_its_file(millis in 0_i64..4_000_000_000_000, body: bool) {
-            let rid = Rid::generate(jiff::Timestamp::from_millisecond(millis).unwrap()).unwrap();
+        fn every_name_reads_back_as_its_file(number in 0_i64..1 << 48, body: bool) {
+            let rid = Rid::generate(number).unwrap();
             let file = if body { File::Body(rid) } else { File::Result(result_name(Keep::Month, rid, None)) };
             let read = File::parse(&file.file_name()).unwrap();
             prop_assert_eq!(read.rid(), Some(rid));

@@ -1,5 +1,7 @@
 //! Header fields as plain data, in the order they were sent.
 
+use std::borrow::Cow;
+
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
@@ -68,10 +70,17 @@ impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
         for (name, value) in &self.0 {
-            let text: String = value.iter().map(|&byte| char::from(byte)).collect();
-            seq.serialize_element(&(name, text))?;
+            seq.serialize_element(&(name, latin1(value)))?;
         }
         seq.end()
+    }
+}
+
+/// The characters of these numbers. Most values are ASCII, and text as they are.
+fn latin1(value: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(value) {
+        Ok(text) if value.is_ascii() => Cow::Borrowed(text),
+        _ => value.iter().map(|&byte| char::from(byte)).collect(),
     }
 }
 

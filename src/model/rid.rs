@@ -1,14 +1,15 @@
 //! The identifier of a background request, which is also the secret that opens it.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A request id: 128 bits, written as 32 lowercase hex digits.
 ///
-/// The first 48 bits are the Unix time in milliseconds, so that an index over rids grows at one end; the other
-/// 80 are from the system's random source, so that knowing one rid tells nothing of another.
+/// The first 48 bits are a number that grows with each request, its row's: an index over rids grows at one end, and a row
+/// is found without it. The other 80 are from the system's random source, so that knowing one rid tells nothing of another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rid([u8; 16]);
 
@@ -17,17 +18,53 @@ pub struct Rid([u8; 16]);
 #[error("a request id is 32 lowercase hex digits")]
 pub struct ParseError;
 
+/// Bytes of the system's random source for the next rids of a thread: asked for many at once, since each question is a
+/// system call. What is taken is wiped.
+struct Random {
+    bytes: Zeroizing<[u8; 640]>,
+    taken: usize,
+}
+
+thread_local! {
+    static RANDOM: RefCell<Random> = RefCell::new(Random::none());
+}
+
+impl Random {
+    fn none() -> Self {
+        Self { bytes: Zeroizing::new([0; 640]), taken: 640 }
+    }
+
+    fn fill(&mut self, part: &mut [u8]) -> Result<(), getrandom::Error> {
+        if self.bytes.len() - self.taken < part.len() {
+            getrandom::fill(&mut *self.bytes)?;
+            self.taken = 0;
+        }
+        let next = &mut self.bytes[self.taken..][..part.len()];
+        part.copy_from_slice(next);
+        next.zeroize();
+        self.taken += part.len();
+        Ok(())
+    }
+}
+
 impl Rid {
-    /// Makes a new rid for a request accepted at `now`.
+    /// Makes a new rid for the request that is to have this number; of the number, the lower 48 bits count.
     ///
     /// # Errors
     /// When the system's random source cannot be read.
-    pub fn generate(now: Timestamp) -> Result<Self, getrandom::Error> {
+    pub fn generate(number: i64) -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
-        let millis = now.as_millisecond().max(0).to_be_bytes();
-        bytes[..6].copy_from_slice(&millis[2..]);
-        getrandom::fill(&mut bytes[6..])?;
+        bytes[..6].copy_from_slice(&number.to_be_bytes()[2..]);
+        RANDOM.with_borrow_mut(|random| random.fill(&mut bytes[6..]))?;
         Ok(Self(bytes))
+    }
+
+    /// The number that it was made with.
+    #[must_use]
+    pub fn number(&self) -> i64 {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&self.0[..6]);
+        i64::from_be_bytes(bytes)
     }
 
     /// The 16 bytes, most significant first.
@@ -71,17 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rids_of_later_milliseconds_sort_later() {
-        let early = Rid::generate(Timestamp::from_millisecond(1_700_000_000_000).unwrap()).unwrap();
-        let late = Rid::generate(Timestamp::from_millisecond(1_700_000_000_001).unwrap()).unwrap();
+    fn rids_of_later_numbers_sort_later_and_tell_their_number() {
+        let (early, late) = (Rid::generate(255).unwrap(), Rid::generate(256).unwrap());
         assert!(early < late);
         assert!(early.to_string() < late.to_string());
+        assert_eq!((early.number(), late.number()), (255, 256));
     }
 
     #[test]
-    fn eighty_bits_differ_between_rids_of_one_millisecond() {
-        let now = Timestamp::from_millisecond(1_700_000_000_000).unwrap();
-        let rids: Vec<_> = (0..1_000).map(|_| Rid::generate(now).unwrap()).collect();
+    fn eighty_bits_differ_between_rids_of_one_number() {
+        let rids: Vec<_> = (0..1_000).map(|_| Rid::generate(7).unwrap()).collect();
         for byte in 6..16 {
             let values: std::collections::HashSet<u8> = rids.iter().map(|r| r.as_bytes()[byte]).collect();
             assert!(values.len() > 200, "byte {byte} takes only {} values", values.len());

@@ -53,7 +53,21 @@ impl Keep {
 #[must_use]
 pub fn format(at: Timestamp) -> String {
     let t: DateTime = TimeZone::UTC.to_datetime(at);
-    format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year(), t.month(), t.day(), t.hour(), t.minute(), t.second())
+    let mut text = String::with_capacity(SHOWN_LENGTH);
+    // Each row has several: by hand, digit by digit, since `format!` takes five times as long.
+    let mut two = |number: i16, mark: Option<char>| {
+        let digit = |digit: i16| char::from(b'0' + u8::try_from(digit.rem_euclid(10)).unwrap_or_default());
+        text.extend([digit(number / 10), digit(number)]);
+        text.extend(mark);
+    };
+    two(t.year() / 100, None);
+    two(t.year() % 100, Some('-'));
+    two(t.month().into(), Some('-'));
+    two(t.day().into(), Some(' '));
+    two(t.hour().into(), Some(':'));
+    two(t.minute().into(), Some(':'));
+    two(t.second().into(), None);
+    text
 }
 
 /// Formats a moment with its milliseconds, for the database alone: in this form too, later is greater.

@@ -92,6 +92,9 @@ pub enum Inserted {
     KeyTaken,
 }
 
+/// What follows upon an act.
+pub type Then = Box<dyn FnOnce() + Send>;
+
 /// What became of a request that was to be cancelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cancelled {
@@ -268,7 +271,16 @@ pub struct Unended {
 pub trait Store: Send + Sync {
     /// Queues a request. When it returns, the row survives a kill (and with full durability a power cut). A crash
     /// before leaves a body without a row, which the sweep removes.
-    async fn insert(&self, new: NewRequest) -> Result<Inserted>;
+    async fn insert(&self, new: NewRequest) -> Result<Inserted> {
+        self.insert_then(new, Box::new(|| ())).await
+    }
+
+    /// The same; `then` is run where it was stored, once it is durable and before the answer, also if nobody waits for
+    /// that any more.
+    async fn insert_then(&self, new: NewRequest, then: Then) -> Result<Inserted>;
+
+    /// An id for a request that is to be inserted: its row is found by it at once.
+    fn new_rid(&self) -> Result<Rid>;
 
     /// The request that an owner's key was used for, with the fingerprint of its call.
     async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>>;

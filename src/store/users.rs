@@ -1,5 +1,7 @@
 //! The server's own users, as rows.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -32,7 +34,6 @@ pub struct User {
 }
 
 /// What is remembered of a user whose password was right; it vouches for the user's submissions.
-#[derive(Clone, PartialEq, Eq)]
 pub struct Known {
     /// The user.
     pub id: i64,
@@ -44,9 +45,22 @@ pub struct Known {
     pub is_admin: bool,
     /// Whether the user might only look.
     pub read_only: bool,
+    /// The users' mark at which the row said the same; 0: it was not looked at since.
+    seen: AtomicU64,
 }
 
 impl Known {
+    /// Whether the row has said the same when the users' mark was this one.
+    #[must_use]
+    pub fn is_current(&self, mark: u64) -> bool {
+        self.seen.load(Ordering::Acquire) == mark
+    }
+
+    /// Takes note that the row says the same; it was looked at after `mark` was asked for.
+    pub fn see(&self, mark: u64) {
+        self.seen.store(mark, Ordering::Release);
+    }
+
     /// Whether the user is still as remembered.
     #[must_use]
     pub fn is(&self, user: &User) -> bool {
@@ -70,6 +84,7 @@ impl From<&User> for Known {
             password: user.password.clone(),
             is_admin: user.is_admin,
             read_only: user.read_only,
+            seen: AtomicU64::new(0),
         }
     }
 }
@@ -133,7 +148,7 @@ pub enum Removal {
 /// The users, durable.
 #[async_trait]
 pub trait Users: Send + Sync {
-    /// The same number as long as no user can have changed, by whatever process; `None` while that is not known. What was
+    /// The same number, never 0, as long as no user can have changed, by whatever process; `None` while that is not known. What was
     /// read after it was asked for holds for as long.
     fn mark(&self) -> Option<u64>;
 

@@ -277,7 +277,7 @@ mod tests {
     fn delivery(id: i64, receiver: u8) -> Delivery {
         Delivery {
             id,
-            rid: Rid::generate(now()).unwrap(),
+            rid: Rid::generate(id).unwrap(),
             url: format!("https://{receiver}.example/hook"),
             attempt: 1,
             due: now(),

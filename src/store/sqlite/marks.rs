@@ -18,6 +18,9 @@ use crate::store::Result;
 /// Where the checksum of the header's first copy stands.
 const CHECKSUM: u64 = 40;
 
+const UNASKED: u64 = 0;
+const UNKNOWN: u64 = u64::MAX;
+
 /// What this process knows of commits.
 pub struct Marks {
     /// `None`: there is no such file, and nothing is known. Never closed: that would take away the locks that SQLite holds
@@ -27,8 +30,10 @@ pub struct Marks {
     own: AtomicU64,
     /// The database's `data_version` then.
     version: AtomicI64,
-    /// Grows whenever users may have changed.
+    /// Grows whenever users may have changed; never 0.
     users: AtomicU64,
+    /// What [`Marks::within`] has said in the transaction under way: [`UNASKED`], [`UNKNOWN`], or the number.
+    within: AtomicU64,
     /// Whether the transaction under way changes a user.
     touched: AtomicBool,
 }
@@ -42,7 +47,8 @@ impl Marks {
             index: File::open(index).ok().map(ManuallyDrop::new),
             own: AtomicU64::new(0),
             version: AtomicI64::new(-1),
-            users: AtomicU64::new(0),
+            users: AtomicU64::new(1),
+            within: AtomicU64::new(UNASKED),
             touched: AtomicBool::new(false),
         };
         marks.ended(connection)?;
@@ -56,6 +62,23 @@ impl Marks {
         (is_own && self.users.load(Ordering::SeqCst) == users).then_some(users)
     }
 
+    /// The same within a transaction of the writer's: nobody else can commit before its end, so that one look at the header
+    /// does for all of its acts. `None` too where an act of it changes a user.
+    pub fn within(&self) -> Option<u64> {
+        if self.touched.load(Ordering::SeqCst) {
+            return None;
+        }
+        let known = match self.within.load(Ordering::Relaxed) {
+            UNASKED => {
+                let now = self.users().unwrap_or(UNKNOWN);
+                self.within.store(now, Ordering::Relaxed);
+                now
+            }
+            known => known,
+        };
+        (known != UNKNOWN).then_some(known)
+    }
+
     /// The transaction under way changes a user. Said within it: whoever waits for its end may be gone by then.
     pub fn touch(&self) {
         self.touched.store(true, Ordering::SeqCst);
@@ -67,6 +90,7 @@ impl Marks {
 
     /// To be called by the writer, behind each of its transactions.
     pub fn ended(&self, connection: &Connection) -> Result<()> {
+        self.within.store(UNASKED, Ordering::Relaxed);
         // Before the header is taken for known: nobody is to believe an older look by it.
         if self.touched.swap(false, Ordering::SeqCst) {
             self.users_changed();
@@ -124,7 +148,9 @@ mod tests {
         assert!(marks.users().is_some() && marks.users() != first);
 
         let now = marks.users();
+        assert_eq!(marks.within(), now);
         marks.touch();
+        assert_eq!(marks.within(), None);
         change(&own);
         assert_eq!(marks.users(), None);
         marks.ended(&own).unwrap();

@@ -7,6 +7,7 @@ mod keys;
 mod list;
 mod long;
 mod marks;
+mod numbers;
 mod post;
 mod queue;
 mod readers;
@@ -27,6 +28,8 @@ pub use connection::Durability;
 use keys::Keys;
 use long::Long;
 use marks::Marks;
+use numbers::Numbers;
+use queue::Memory;
 use readers::Readers;
 use writer::{Lane, Writer};
 
@@ -39,8 +42,7 @@ pub struct Sqlite {
     writer: Writer,
     readers: Readers,
     long: Long,
-    keys: Arc<Keys>,
-    marks: Arc<Marks>,
+    memory: Memory,
 }
 
 impl Sqlite {
@@ -52,6 +54,7 @@ impl Sqlite {
         let connection = connection::open_for_writing(path, durability)?;
         let keys = Arc::new(Keys::load(&connection)?);
         let marks = Arc::new(Marks::open(path, &connection)?);
+        let numbers = Arc::new(Numbers::load(&connection)?);
         let told = (keys.clone(), marks.clone());
         let writer = Writer::start(connection, move |connection, committed| {
             told.0.ended(committed);
@@ -59,18 +62,23 @@ impl Sqlite {
                 log::warn!("it is not known whether users have changed: {error}");
             }
         })?;
-        Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), keys, marks })
+        Ok(Self {
+            writer,
+            readers: Readers::start(path, READERS)?,
+            long: Long::new(path),
+            memory: Memory { keys, marks, numbers },
+        })
     }
 
     /// Runs `act`, for which a caller waits, in the writer's next transaction and answers after its commit. It may be
     /// run more than once.
     async fn write<T: Send + 'static>(&self, act: impl FnMut(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
-        self.writer.run(Lane::Call, act).await
+        self.writer.run(Lane::Call, act, |_| ()).await
     }
 
     /// The same for the background work: behind whatever callers wait for, a little of it at a time.
     async fn work<T: Send + 'static>(&self, act: impl FnMut(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
-        self.writer.run(Lane::Work, act).await
+        self.writer.run(Lane::Work, act, |_| ()).await
     }
 
     /// Runs a look that takes long, on a connection of its own.

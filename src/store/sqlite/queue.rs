@@ -1,18 +1,34 @@
 //! The queue's acts: what the writer does in a transaction for a request that is stored, claimed, ended or rescued.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ffi, params};
 
 use super::callbacks;
 use super::keys::{self, Keys};
+use super::marks::Marks;
+use super::numbers::Numbers;
 use super::rows::{CALL, add_detail, read_call, read_rid, read_state};
 use super::users::{caller, is_still};
 use crate::model::{Answer, Call, Failure, Outcome, Owner, Rid, State, time};
-use crate::store::{Cancelled, Claim, Claimed, Ending, Inserted, Lapsed, NewRequest, Rescued, Result};
+use crate::store::{Cancelled, Claim, Claimed, Ending, Inserted, Known, Lapsed, NewRequest, Rescued, Result};
 
-pub fn insert(connection: &Connection, keys: &Keys, new: &NewRequest) -> Result<Inserted> {
+/// What an insertion has to know beside the tables.
+#[derive(Clone)]
+pub struct Memory {
+    /// Which keys have been used.
+    pub keys: Arc<Keys>,
+    /// Whether users can have changed.
+    pub marks: Arc<Marks>,
+    /// The rows' numbers.
+    pub numbers: Arc<Numbers>,
+}
+
+/// Inserts a row for a request that waits.
+pub fn insert(connection: &Connection, memory: &Memory, new: &NewRequest) -> Result<Inserted> {
     let known = match &new.vouched {
-        Some(known) => is_still(connection, known)?,
+        Some(known) => vouches(connection, &memory.marks, known)?,
         // A body may have taken long: its caller may be gone since.
         None => new.owner.local_id().is_none() || caller(connection, &new.owner)?.is_some(),
     };
@@ -21,15 +37,52 @@ pub fn insert(connection: &Connection, keys: &Keys, new: &NewRequest) -> Result<
     }
     // The writer is one: nobody uses the key in between.
     if let Some(key) = &new.key
-        && let Some((rid, fingerprint)) = keys.find(connection, &new.owner, &key.text)?
+        && let Some((rid, fingerprint)) = memory.keys.find(connection, &new.owner, &key.text)?
     {
         return Ok(if fingerprint == key.fingerprint { Inserted::Known(rid) } else { Inserted::KeyTaken });
     }
-    let sql = "INSERT INTO bgrs (rid, source, user_id, method, name, headers, body, batch, upstream, secrets, timeout,
+    let number = memory.numbers.of(new.rid);
+    match (insert_row(connection, number, new), number) {
+        // Somebody else has inserted a row of that number: any other does.
+        (Err(error), Some(_)) if is_taken(&error) => {
+            insert_row(connection, None, new)?;
+            memory.numbers.skip(connection.last_insert_rowid());
+        }
+        (outcome, _) => outcome?,
+    }
+    if let Some(key) = &new.key {
+        memory.keys.add(connection, &new.owner, key, connection.last_insert_rowid())?;
+    }
+    Ok(Inserted::Stored)
+}
+
+/// Whether the caller is still as remembered. The row is looked at where users can have changed since it was.
+fn vouches(connection: &Connection, marks: &Marks, known: &Known) -> Result<bool> {
+    let mark = marks.within();
+    if mark.is_some_and(|mark| known.is_current(mark)) {
+        return Ok(true);
+    }
+    let still = is_still(connection, known)?;
+    if let Some(mark) = mark.filter(|_| still) {
+        known.see(mark);
+    }
+    Ok(still)
+}
+
+fn is_taken(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID))
+}
+
+/// `number`: the row's; `None`: the next one.
+fn insert_row(connection: &Connection, number: Option<i64>, new: &NewRequest) -> rusqlite::Result<()> {
+    let sql =
+        "INSERT INTO bgrs (id, rid, source, user_id, method, name, headers, body, batch, upstream, secrets, timeout,
                    repeatable, confidential, callback, idempotency_key, fingerprint, key_hash, created_dt)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let call = &new.call;
     connection.prepare_cached(sql)?.execute(params![
+        number,
         new.rid.to_string(),
         new.owner.source,
         new.owner.id,
@@ -49,10 +102,7 @@ pub fn insert(connection: &Connection, keys: &Keys, new: &NewRequest) -> Result<
         new.key.as_ref().map(|key| keys::hash(&new.owner, &key.text)),
         time::format(new.created),
     ])?;
-    if let Some(key) = &new.key {
-        keys.add(connection, &new.owner, key, connection.last_insert_rowid())?;
-    }
-    Ok(Inserted::Stored)
+    Ok(())
 }
 
 /// Ends a request that has not ended.

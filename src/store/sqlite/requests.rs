@@ -5,28 +5,39 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
 use super::list::list;
 use super::queue::{cancel, claim, finish, heartbeat, insert, requeue, rescue, retry};
 use super::rows::{CALL, REQUEST, add_detail, read_call, read_leftover, read_request, read_rid, read_state};
 use super::users::is_still;
+use super::writer::Lane;
 use crate::model::{Call, Owner, Rid, time};
 use crate::store::{
     Cancelled, Claim, Claimed, Detail, Ending, Filter, Fingerprint, Inserted, Known, Lapsed, Leftover, NewRequest,
-    Request, Rescued, Result, Standing, Store, Unended,
+    Request, Rescued, Result, Standing, Store, Then, Unended,
 };
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn insert(&self, new: NewRequest) -> Result<Inserted> {
-        let keys = self.keys.clone();
-        self.write(move |connection| insert(connection, &keys, &new)).await
+    async fn insert_then(&self, new: NewRequest, then: Then) -> Result<Inserted> {
+        let memory = self.memory.clone();
+        let act = move |connection: &Connection| insert(connection, &memory, &new);
+        let then = |inserted: &Inserted| {
+            if *inserted == Inserted::Stored {
+                then();
+            }
+        };
+        self.writer.run(Lane::Call, act, then).await
+    }
+
+    fn new_rid(&self) -> Result<Rid> {
+        self.memory.numbers.next()
     }
 
     async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>> {
-        let (keys, owner, key) = (self.keys.clone(), owner.clone(), key.to_owned());
+        let (keys, owner, key) = (self.memory.keys.clone(), owner.clone(), key.to_owned());
         self.read(move |connection| keys.find(connection, &owner, &key)).await
     }
 
@@ -44,12 +55,7 @@ impl Store for Sqlite {
     }
 
     async fn call(&self, rid: Rid) -> Result<Option<Call>> {
-        self.read(move |connection| {
-            let sql = format!("SELECT {CALL} FROM bgrs WHERE rid = ?");
-            let found = connection.prepare_cached(&sql)?.query_row([rid.to_string()], |row| read_call(row, 0));
-            Ok(found.optional()?)
-        })
-        .await
+        self.read(move |connection| by_rid(connection, CALL, rid, |row| read_call(row, 0))).await
     }
 
     async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Request>> {
@@ -143,9 +149,9 @@ impl Store for Sqlite {
     }
 
     async fn adopt(&self, new: NewRequest, lease: Timestamp, detail: &str) -> Result<Option<Claim>> {
-        let (keys, detail) = (self.keys.clone(), detail.to_owned());
+        let (memory, detail) = (self.memory.clone(), detail.to_owned());
         self.write(move |connection| {
-            if insert(connection, &keys, &new)? != Inserted::Stored {
+            if insert(connection, &memory, &new)? != Inserted::Stored {
                 return Ok(None);
             }
             let claim = Claim { id: connection.last_insert_rowid(), rid: new.rid, attempt: 1 };
@@ -333,16 +339,28 @@ impl Store for Sqlite {
 }
 
 fn get(connection: &Connection, rid: Rid) -> Result<Option<Request>> {
-    let sql = format!("SELECT {REQUEST} FROM bgrs WHERE rid = ?");
-    Ok(connection.prepare_cached(&sql)?.query_row([rid.to_string()], read_request).optional()?)
+    by_rid(connection, REQUEST, rid, read_request)
+}
+
+/// These columns of a request. Its number is in the rid; what was inserted by hand has another, and is found by the index.
+fn by_rid<T>(
+    connection: &Connection,
+    columns: &str,
+    rid: Rid,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>> {
+    let (text, number) = (rid.to_string(), rid.number());
+    let sql = format!("SELECT {columns} FROM bgrs WHERE id = ? AND rid = ?");
+    let found = connection.prepare_cached(&sql)?.query_row(params![number, text], &read).optional()?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    let sql = format!("SELECT {columns} FROM bgrs WHERE rid = ?");
+    Ok(connection.prepare_cached(&sql)?.query_row([text], &read).optional()?)
 }
 
 fn details(connection: &Connection, rid: Rid, after: i64, limit: usize) -> Result<Option<Vec<Detail>>> {
-    let id: Option<i64> = connection
-        .prepare_cached("SELECT id FROM bgrs WHERE rid = ?")?
-        .query_row([rid.to_string()], |row| row.get(0))
-        .optional()?;
-    let Some(id) = id else { return Ok(None) };
+    let Some(id) = by_rid(connection, "id", rid, |row| row.get::<_, i64>(0))? else { return Ok(None) };
     let sql = "SELECT id, dt, details FROM bgrs_details WHERE bgrs_id = ? AND id > ? ORDER BY id LIMIT ?";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(params![id, after, limit as i64], |row| {

@@ -14,7 +14,7 @@ const COLUMNS: &str =
 #[async_trait]
 impl Users for Sqlite {
     fn mark(&self) -> Option<u64> {
-        self.marks.users()
+        self.memory.marks.users()
     }
 
     async fn find(&self, login: &str) -> Result<Option<User>> {
@@ -41,7 +41,7 @@ impl Users for Sqlite {
     }
 
     async fn add(&self, new: NewUser) -> Result<User> {
-        let marks = self.marks.clone();
+        let marks = self.memory.marks.clone();
         self.write(move |connection| {
             marks.touch();
             add(connection, &new)
@@ -50,7 +50,7 @@ impl Users for Sqlite {
     }
 
     async fn add_first_administrator(&self, new: NewUser) -> Result<Option<User>> {
-        let marks = self.marks.clone();
+        let marks = self.memory.marks.clone();
         self.write(move |connection| {
             marks.touch();
             if administrators_but(connection, 0)? > 0 {
@@ -66,7 +66,7 @@ impl Users for Sqlite {
     }
 
     async fn change(&self, id: i64, change: Change) -> Result<Option<Option<User>>> {
-        let marks = self.marks.clone();
+        let marks = self.memory.marks.clone();
         self.write(move |connection| {
             marks.touch();
             let Some(user) = get(connection, id)? else { return Ok(None) };
@@ -80,7 +80,7 @@ impl Users for Sqlite {
     }
 
     async fn remove(&self, id: i64, limit: usize) -> Result<Removal> {
-        let marks = self.marks.clone();
+        let marks = self.memory.marks.clone();
         self.write(move |connection| {
             marks.touch();
             let Some(user) = get(connection, id)? else { return Ok(Removal::Unknown) };

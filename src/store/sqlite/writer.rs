@@ -56,23 +56,29 @@ pub trait Act: Send {
     fn post(&self) -> Option<&Post>;
 }
 
-struct Pending<T, F> {
+struct Pending<T, F, N> {
     act: F,
+    /// What follows upon it.
+    then: N,
     returned: Option<T>,
     reply: oneshot::Sender<Result<T>>,
     post: Post,
 }
 
-impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send> Act for Pending<T, F> {
+impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send, N: FnOnce(&T) + Send> Act for Pending<T, F, N> {
     fn run(&mut self, connection: &Connection) -> Result<()> {
         self.returned = Some((self.act)(connection)?);
         Ok(())
     }
 
     fn answer(self: Box<Self>, committed: Result<()>) {
-        let Self { returned, reply, .. } = *self;
+        let Self { then, returned, reply, .. } = *self;
+        let outcome = committed.and_then(|()| returned.ok_or_else(stopped));
+        if let Ok(returned) = &outcome {
+            then(returned);
+        }
         // A caller that has gone away needs no answer.
-        let _ = reply.send(committed.and_then(|()| returned.ok_or_else(stopped)));
+        let _ = reply.send(outcome);
     }
 
     fn post(&self) -> Option<&Post> {
@@ -92,14 +98,15 @@ impl Writer {
     }
 
     /// Runs `act` in one of the next transactions and answers after its commit. It is run again, from the start, where
-    /// a transaction has to be.
+    /// a transaction has to be. `then` is run on what it returned before the answer, also where nobody waits any longer.
     pub async fn run<T: Send + 'static>(
         &self,
         lane: Lane,
         act: impl FnMut(&Connection) -> Result<T> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let act = Box::new(Pending { act, returned: None, reply, post: Post::here() });
+        let act = Box::new(Pending { act, then, returned: None, reply, post: Post::here() });
         let lane = match lane {
             Lane::Call => &self.calls,
             Lane::Work => &self.work,
