@@ -73,7 +73,12 @@ impl Requests {
 
     /// An ordinary call in the foreground.
     pub fn me() -> Self {
-        let head = format!("GET /v2.5/users/me HTTP/1.1\r\nHost: bench.invalid\r\n{AS_ADMIN}Accept: */*\r\n\r\n");
+        Self::get("/v2.5/users/me")
+    }
+
+    /// A call of this target.
+    pub fn get(target: &str) -> Self {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: bench.invalid\r\n{AS_ADMIN}Accept: */*\r\n\r\n");
         Self::Same(head.into_bytes())
     }
 

@@ -23,11 +23,14 @@ mod upstream;
 mod watch;
 mod work;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use bench::{Bench, Scale};
+use load::{Extent, Load, Requests};
 use report::Report;
 
 /// Benchmarks of bgrs-server.
@@ -80,6 +83,8 @@ enum Command {
     Watch,
     /// All of these
     All,
+    /// The load client alone, against whatever listens there already: `GET` with the login admin and the password secret
+    Load { addr: SocketAddr, connections: usize, target: String },
     /// The reference, on this port and database
     #[command(hide = true)]
     Reference { port: u16, database: PathBuf },
@@ -95,6 +100,15 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let command = match arguments.command {
         Some(Command::Reference { port, database }) => return reference::serve(port, &database),
+        Some(Command::Load { addr, connections, target }) => {
+            let warm_up = Duration::from_millis(500);
+            let extent = Extent::Time { warm_up, measured: Duration::from_secs(arguments.seconds) };
+            // Whoever is asked for the background says 202.
+            let expected = if target.contains("bgrs=yes") { 202 } else { 200 };
+            let figures = load::run(addr, &Load { connections, extent, expected }, Requests::get(&target))?;
+            println!("{:.0}/s  p50 {:?}  p99 {:?}", figures.rate, figures.p50, figures.p99);
+            return Ok(());
+        }
         Some(Command::Responder { port }) => return responder::serve(port),
         Some(Command::Upstream { port }) => return upstream::serve(port),
         command => command.unwrap_or(Command::All),
