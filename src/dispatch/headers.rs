@@ -1,8 +1,10 @@
 //! Which headers of a call and of an answer are kept.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{self, HeaderMap, HeaderName as Name};
+use http::{HeaderName, HeaderValue};
 
 use crate::model::Headers;
 
@@ -65,6 +67,37 @@ impl Fields for http::HeaderMap {
     }
 }
 
+/// Header fields that are being gathered: to be stored, or to be sent at once.
+pub trait Gather {
+    /// Adds a field behind those that are there; its name is in lower case.
+    fn append(&mut self, name: &str, value: &[u8]);
+    /// Takes a field out; `name` in lower case.
+    fn remove(&mut self, name: &str);
+}
+
+impl Gather for Headers {
+    fn append(&mut self, name: &str, value: &[u8]) {
+        self.append(name, value);
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.remove(name);
+    }
+}
+
+impl Gather for http::HeaderMap {
+    fn append(&mut self, name: &str, value: &[u8]) {
+        // What one side's library has let in, the other's takes: both know no more than RFC 9110 section 5 allows.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+            self.append(name, value);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.remove(name);
+    }
+}
+
 /// Where a call came from, as an upstream is told.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
@@ -88,57 +121,55 @@ pub fn of_call(headers: &HeaderMap) -> Headers {
     })
 }
 
-/// The headers of a call as an upstream gets them: what is end-to-end as it was sent, and where it came from. `Host` is
-/// the caller's.
-#[must_use]
-pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>) -> Headers {
+/// The headers of a call as an upstream gets them, added to `kept`: what is end-to-end as it was sent, and where it came
+/// from. `Host` is the caller's.
+pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, kept: &mut impl Gather) {
     let named = named_by_connection(headers.fields());
-    let mut kept = keep(headers.fields(), |name| {
+    let is_kept = |name: &str| {
         // CGI and its like know no difference between `-` and `_`: X_Forwarded_For would be X-Forwarded-For there.
-        let read = &*name.replace('_', "-");
+        let read = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
         // The server has answered `Expect: 100-continue` itself: the body is on its way.
-        !HOP_BY_HOP.contains(&read)
-            && !ORIGIN.contains(&read)
+        !HOP_BY_HOP.contains(&&*read)
+            && !ORIGIN.contains(&&*read)
             && read != "expect"
             && name != "host"
             && !read.starts_with(OURS)
             && !named.iter().any(|n| n == name)
-    });
-    let all = |name: &str| {
+    };
+    headers.fields().filter(|(name, _)| is_kept(name)).for_each(|(name, value)| kept.append(name, value));
+    let all = |name: &Name| {
         let values = headers.get_all(name).filter_map(|value| value.to_str().ok());
         values.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(", ")
     };
     let listed =
         |before: String, own: &str| if before.is_empty() { own.to_owned() } else { format!("{before}, {own}") };
-    let believed = |name: &str| if origin.trusted { all(name) } else { String::new() };
+    let believed = |name: &Name| if origin.trusted { all(name) } else { String::new() };
     let or = |said: String, own: &str| if said.is_empty() { own.to_owned() } else { said };
+    let peer = origin.peer.map(|peer| peer.to_string());
     if let Some(host) = origin.host {
         kept.append("host", host.as_bytes());
     }
-    kept.append("via", listed(all("via"), VIA).as_bytes());
-    kept.append("forwarded", listed(believed("forwarded"), &forwarded(origin)).as_bytes());
-    if let Some(peer) = origin.peer {
-        kept.append("x-forwarded-for", listed(believed("x-forwarded-for"), &peer.to_string()).as_bytes());
-    } else if origin.trusted && headers.contains_key("x-forwarded-for") {
-        kept.append("x-forwarded-for", all("x-forwarded-for").as_bytes());
+    kept.append("via", listed(all(&header::VIA), VIA).as_bytes());
+    kept.append("forwarded", listed(believed(&header::FORWARDED), &forwarded(origin, peer.as_deref())).as_bytes());
+    if let Some(peer) = &peer {
+        kept.append("x-forwarded-for", listed(believed(&header::X_FORWARDED_FOR), peer).as_bytes());
+    } else if origin.trusted && headers.contains_key(header::X_FORWARDED_FOR) {
+        kept.append("x-forwarded-for", all(&header::X_FORWARDED_FOR).as_bytes());
     }
     if let Some(host) = origin.host {
-        kept.append("x-forwarded-host", or(believed("x-forwarded-host"), host).as_bytes());
+        kept.append("x-forwarded-host", or(believed(&header::X_FORWARDED_HOST), host).as_bytes());
     }
-    kept.append("x-forwarded-proto", or(believed("x-forwarded-proto"), "http").as_bytes());
-    kept
+    kept.append("x-forwarded-proto", or(believed(&header::X_FORWARDED_PROTO), "http").as_bytes());
 }
 
-/// One element of `Forwarded` (RFC 7239 section 4).
-fn forwarded(origin: Origin<'_>) -> String {
-    let peer = match origin.peer {
-        Some(IpAddr::V4(address)) => address.to_string(),
-        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
-        None => "unknown".to_owned(),
-    };
-    let host = origin.host.filter(|host| !host.contains(['"', '\\']));
-    let host = host.map(|host| format!(";host=\"{host}\"")).unwrap_or_default();
-    format!("for={peer}{host};proto=http")
+/// One element of `Forwarded` (RFC 7239 section 4); `peer` is the origin's, as text.
+fn forwarded(origin: Origin<'_>, peer: Option<&str>) -> String {
+    let peer = peer.unwrap_or("unknown");
+    let (before, after) = if origin.peer.is_some_and(|peer| peer.is_ipv6()) { ("\"[", "]\"") } else { ("", "") };
+    match origin.host.filter(|host| !host.contains(['"', '\\'])) {
+        Some(host) => ["for=", before, peer, after, ";host=\"", host, "\";proto=http"].concat(),
+        None => ["for=", before, peer, after, ";proto=http"].concat(),
+    }
 }
 
 /// Takes the secrets out of a call's headers: they are kept apart, encrypted.
@@ -230,6 +261,14 @@ mod tests {
     const UNTRUSTED: Origin<'_> =
         Origin { peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), host: Some("api:80"), trusted: false };
 
+    fn forwarded_of(sent: &HeaderMap, origin: Origin<'_>) -> Headers {
+        let (mut stored, mut at_once) = (Headers::default(), http::HeaderMap::new());
+        of_forwarded(sent, origin, &mut stored);
+        of_forwarded(sent, origin, &mut at_once);
+        assert_eq!(sorted(&at_once.fields().collect()), sorted(&stored));
+        stored
+    }
+
     fn sorted(headers: &Headers) -> Vec<(String, String)> {
         let mut all: Vec<_> =
             headers.iter().map(|(n, v)| (n.to_owned(), String::from_utf8_lossy(v).into_owned())).collect();
@@ -262,7 +301,7 @@ mod tests {
             ("x-forwarded-host", "api:80"),
             ("x-forwarded-proto", "http"),
         ];
-        assert_eq!(sorted(&of_forwarded(&sent, UNTRUSTED)), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        assert_eq!(sorted(&forwarded_of(&sent, UNTRUSTED)), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
     }
 
     #[test]
@@ -283,12 +322,12 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         let origin = Origin { trusted: true, ..UNTRUSTED };
-        assert_eq!(sorted(&of_forwarded(&sent, origin)), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        assert_eq!(sorted(&forwarded_of(&sent, origin)), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
     }
 
     #[test]
     fn an_address_of_version_six_is_quoted() {
         let origin = Origin { peer: Some("2001:db8::1".parse().unwrap()), host: None, trusted: false };
-        assert_eq!(forwarded(origin), "for=\"[2001:db8::1]\";proto=http");
+        assert_eq!(forwarded(origin, Some("2001:db8::1")), "for=\"[2001:db8::1]\";proto=http");
     }
 }

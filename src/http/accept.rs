@@ -23,6 +23,7 @@ use super::asked::{self, Wish};
 use super::place::{self, Place};
 use super::rescue::{self, Slow};
 use super::submit::{Accepted, Submission};
+use super::who::Who;
 use super::{Error, Shared, batch, gateway, hold, log_line, session, submit, wait, who};
 use crate::dispatch::upstream::Client;
 use crate::model::Owner;
@@ -215,10 +216,11 @@ async fn accept(
             Ok(None)
         }
         Place::Own => {
-            if !look_remembered(shared, req).await? {
-                Box::pin(who::anybody(shared, req)).await?;
-            }
-            who::check_rights(req, false)?;
+            let who = match look_remembered(shared, req).await? {
+                Some(who) => who,
+                None => Box::pin(who::anybody(shared, req)).await?,
+            };
+            who::check_rights(req, &who, false)?;
             if wait::parameter(req.query_string(), "wait").is_some() {
                 make_small(req);
             }
@@ -299,7 +301,7 @@ async fn call(
     let (wish, terms) = (wish?, terms?);
     let asked = wish.asked;
     let in_background = matches!(asked, Asked::Background | Asked::Auto);
-    who::check_rights(req, in_background)?;
+    who::check_rights(req, &who, in_background)?;
     if in_background && upstream.is_none() && !is_hosted {
         return Err(shared.not_found(req.match_info().as_str()));
     }
@@ -364,15 +366,15 @@ async fn submit_remembered(
     submit::submit_remembered(shared, req, known, submission).await
 }
 
-/// The short way of a status read by a caller who is remembered: one look at the row and at the caller's. `false`: it goes
+/// The short way of a status read by a caller who is remembered: one look at the row and at the caller's. `None`: it goes
 /// the long way.
-async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<bool, Error> {
+async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<Option<Who>, Error> {
     // A session of a user of an upstream's is nobody's of this server, also where login and password are alike.
     if session::source(req).is_some_and(|source| source != Owner::LOCAL) {
-        return Ok(false);
+        return Ok(None);
     }
-    let Some(rid) = place::rid(req.match_info().as_str(), &shared.mount) else { return Ok(false) };
-    let Some(known) = shared.auth.recall(who::authorization(req)) else { return Ok(false) };
+    let Some(rid) = place::rid(req.match_info().as_str(), &shared.mount) else { return Ok(None) };
+    let Some(known) = shared.auth.recall(who::authorization(req)) else { return Ok(None) };
     let mark = shared.auth.mark();
     let request = if mark.is_some_and(|mark| known.is_current(mark)) {
         shared.store.get(rid).await?
@@ -383,10 +385,10 @@ async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<bool, 
         }
         request
     };
-    let Some(request) = request else { return Ok(false) };
-    who::known(req, known.caller().into());
+    let Some(request) = request else { return Ok(None) };
+    let who = who::known(req, known.caller().into());
     req.extensions_mut().insert(wait::Found(request));
-    Ok(true)
+    Ok(Some(who))
 }
 
 /// The library gives each request room for headers that it does not have, 7 KiB: too much for thousands who wait.

@@ -12,17 +12,18 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::{HttpMessage, HttpResponse, HttpResponseBuilder, ResponseError};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::{Stream, StreamExt};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
 
 use super::{Error, Shared, file, origin, session, submit};
-use crate::dispatch::upstream::{Body, Client, Outgoing, nothing, streamed};
-use crate::dispatch::{self, headers};
-use crate::model::{Headers, target};
+use crate::dispatch;
+use crate::dispatch::headers::{self, Gather};
+use crate::dispatch::upstream::{Body, Client, Outgoing, Received, nothing, streamed};
+use crate::model::target;
 use crate::routing::{Auth, Upstream};
 
 /// Pieces of a body between the two connections: back-pressure on the caller.
@@ -35,7 +36,7 @@ const READ: usize = 16 * 1024;
 const VIA: HeaderValue = HeaderValue::from_static("1.1 bgrs-server");
 
 /// An upstream's answer that is on its way.
-pub type Pending = BoxFuture<'static, Result<http::Response<Incoming>, dispatch::Error>>;
+pub type Pending = BoxFuture<'static, Result<http::Response<Received>, dispatch::Error>>;
 
 /// A call that an upstream has begun to get.
 pub struct Sent {
@@ -43,8 +44,6 @@ pub struct Sent {
     pub answer: Pending,
     /// Returns when the whole body has been passed on; `None`: there is none.
     pub uploaded: Option<oneshot::Receiver<()>>,
-    /// The headers that it was sent with.
-    pub headers: Headers,
     /// Whether it asks for another protocol.
     pub upgrade: bool,
     /// Becomes true where the caller stops to send the body: then it is not the upstream that is at fault.
@@ -59,7 +58,7 @@ pub fn send(
     upstream: &Upstream,
     name: &str,
 ) -> Result<Sent, Error> {
-    let headers = outgoing_headers(shared, req, upstream);
+    let headers = outgoing_headers(shared, req, upstream, http::HeaderMap::with_capacity(16));
     let protocol = websocket(req);
     let stalled = Arc::new(AtomicBool::new(false));
     let (body, length, uploaded) = match protocol {
@@ -70,9 +69,9 @@ pub fn send(
     let method = req.method().as_str();
     let chunked = uploaded.is_some() && length.is_none();
     let upgrade = protocol.map(HeaderValue::as_bytes);
-    let outgoing = Outgoing { method, target: &target, headers: &headers, length, chunked, upgrade };
-    let answer = client.send(upstream, &outgoing, body).map_err(|error| no_answer(&error))?;
-    Ok(Sent { answer: Box::pin(answer), uploaded, upgrade: protocol.is_some(), headers, stalled })
+    let outgoing = Outgoing { method, target: &target, headers, length, chunked, upgrade };
+    let answer = client.send(upstream, outgoing, body).map_err(|error| no_answer(&error))?;
+    Ok(Sent { answer: Box::pin(answer), uploaded, upgrade: protocol.is_some(), stalled })
 }
 
 /// Passes a call on and its answer back.
@@ -95,7 +94,7 @@ pub async fn pass(
 /// Passes back what became of a call.
 pub fn answered(
     req: &ServiceRequest,
-    answer: Result<http::Response<Incoming>, dispatch::Error>,
+    answer: Result<http::Response<Received>, dispatch::Error>,
     stalled: &AtomicBool,
     limit: Duration,
 ) -> Result<HttpResponse, Error> {
@@ -106,15 +105,15 @@ pub fn answered(
     }
 }
 
-/// A call's headers as the upstream gets them.
-pub fn outgoing_headers(shared: &Shared, req: &ServiceRequest, upstream: &Upstream) -> Headers {
-    let mut headers = headers::of_forwarded(req.headers(), origin::of(req, &shared.trusted_proxies));
+/// A call's headers as the upstream gets them, gathered in `headers`.
+pub fn outgoing_headers<H: Gather>(shared: &Shared, req: &ServiceRequest, upstream: &Upstream, mut headers: H) -> H {
+    headers::of_forwarded(req.headers(), origin::of(req, &shared.trusted_proxies), &mut headers);
     withhold(&mut headers, upstream);
     headers
 }
 
 /// Takes out the credentials that are this server's.
-pub fn withhold(headers: &mut Headers, upstream: &Upstream) {
+pub fn withhold(headers: &mut impl Gather, upstream: &Upstream) {
     if upstream.auth == Auth::Local {
         headers.remove("authorization");
     }
@@ -184,7 +183,7 @@ fn body(
 }
 
 /// Passes an answer back as it comes.
-fn pass_back(method: &Method, answer: http::Response<Incoming>, silence: Duration) -> HttpResponse {
+fn pass_back(method: &Method, answer: http::Response<Received>, silence: Duration) -> HttpResponse {
     let (head, body) = answer.into_parts();
     let Ok(status) = StatusCode::from_u16(head.status.as_u16()) else {
         return no_answer(&dispatch::Error::BrokeOff).error_response();
@@ -201,9 +200,9 @@ fn pass_back(method: &Method, answer: http::Response<Incoming>, silence: Duratio
         None if is_empty => response.body(actix_web::body::None::new()),
         Some(length) => {
             response.no_chunking(length);
-            response.body(Passed { body: pieces(body, silence), size: BodySize::Sized(length) })
+            response.body(Passed::new(body, BodySize::Sized(length), silence))
         }
-        None => response.body(Passed { body: pieces(body, silence), size: BodySize::Stream }),
+        None => response.body(Passed::new(body, BodySize::Stream, silence)),
     }
 }
 
@@ -224,31 +223,20 @@ fn add_headers(response: &mut HttpResponseBuilder, headers: &http::HeaderMap) ->
     length
 }
 
-type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, dispatch::Error>>>>;
-
-/// The pieces of an answer; silence is its end too, and not a good one.
-fn pieces(body: Incoming, silence: Duration) -> Pieces {
-    Box::pin(futures_util::stream::unfold(body, move |mut body| async move {
-        loop {
-            let piece = match tokio::time::timeout(silence, body.frame()).await {
-                Ok(None) => return None,
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => Ok(data),
-                    // Trailers: the server's side of the connection cannot say them.
-                    Err(_) => continue,
-                },
-                Ok(Some(Err(error))) => Err(dispatch::upstream::broke_off(&error)),
-                Err(_) => Err(dispatch::Error::BrokeOff),
-            };
-            return Some((piece, body));
-        }
-    }))
+/// An answer's body: an error in it closes the connection, so that no client takes a part for the whole. Silence is an end
+/// too, and not a good one.
+struct Passed {
+    body: Received,
+    size: BodySize,
+    silence: Duration,
+    /// Runs while nothing comes.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
-/// An answer's body: an error in it closes the connection, so that no client takes a part for the whole.
-struct Passed {
-    body: Pieces,
-    size: BodySize,
+impl Passed {
+    fn new(body: Received, size: BodySize, silence: Duration) -> Self {
+        Self { body, size, silence, waiting: None }
+    }
 }
 
 impl MessageBody for Passed {
@@ -259,12 +247,24 @@ impl MessageBody for Passed {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, dispatch::Error>>> {
-        self.body.as_mut().poll_next(cx)
+        while let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.waiting = None;
+            match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+                None => return Poll::Ready(None),
+                Some(Ok(Ok(data))) => return Poll::Ready(Some(Ok(data))),
+                // Trailers: the server's side of the connection cannot say them.
+                Some(Ok(Err(_))) => {}
+                Some(Err(error)) => return Poll::Ready(Some(Err(dispatch::upstream::broke_off(&error)))),
+            }
+        }
+        let silence = self.silence;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+        waiting.as_mut().poll(cx).map(|()| Some(Err(dispatch::Error::BrokeOff)))
     }
 }
 
 /// Passes the bytes of another protocol both ways, until either side ends.
-async fn switch(req: &mut ServiceRequest, mut answer: http::Response<Incoming>) -> Result<HttpResponse, Error> {
+async fn switch(req: &mut ServiceRequest, mut answer: http::Response<Received>) -> Result<HttpResponse, Error> {
     let upgraded = hyper::upgrade::on(&mut answer).await.map_err(|error| {
         log::warn!("an upstream did not change the protocol after all: {error}");
         no_answer(&dispatch::Error::BrokeOff)

@@ -12,7 +12,7 @@ use super::submit::{self, Terms};
 use super::who::Who;
 use super::{Error, Shared};
 use crate::dispatch::{UnderWay, headers, upstream};
-use crate::model::{Call, is_idempotent};
+use crate::model::{Call, Headers, is_idempotent};
 use crate::routing::Upstream;
 use crate::scheduler::Turn;
 use crate::store::{Claimed, NewRequest};
@@ -82,7 +82,8 @@ async fn adopt(
         return Err(sent);
     };
     let Ok(rid) = submit::new_rid(shared) else { return Err(sent) };
-    let (plain, secrets) = headers::split_secrets(&sent.headers);
+    let (plain, secrets) =
+        headers::split_secrets(&gateway::outgoing_headers(shared, req, slow.upstream, Headers::default()));
     let Ok(secrets) = submit::seal(shared, rid, &secrets) else { return Err(sent) };
     let method = req.method().to_string();
     // Only what has no body can be made again: the body was streamed, not stored.
@@ -128,9 +129,7 @@ async fn adopt(
     });
     match kept.await {
         Ok(Ok(())) => Ok(submit::accepted(shared, rid)),
-        Ok(Err(answer)) => {
-            Err(Sent { answer, uploaded: None, headers: sent.headers, upgrade: false, stalled: sent.stalled })
-        }
+        Ok(Err(answer)) => Err(Sent { answer, uploaded: None, upgrade: false, stalled: sent.stalled }),
         // The task died: so has the call.
         Err(_) => Ok(Error::internal().error_response()),
     }

@@ -40,15 +40,12 @@ async fn own_user(shared: &Shared, headers: &HeaderMap, address: Option<IpAddr>)
     shared.auth.authenticate(sent, address).await.map(Who::from).map_err(refused)
 }
 
-/// Who calls an upstream.
+/// Who calls an upstream. No handler is left word: none comes.
 pub async fn at(shared: &Shared, req: &ServiceRequest, upstream: &Upstream) -> Result<Who, Error> {
+    let address = origin::address(req, &shared.trusted_proxies);
     match &upstream.auth {
-        Auth::Local => hosted(shared, req).await,
-        Auth::Forward { ttl, .. } => {
-            let address = origin::address(req, &shared.trusted_proxies);
-            let who = ask(shared, req.headers(), address, upstream, *ttl).await.map_err(refused)?;
-            Ok(known(req, who))
-        }
+        Auth::Local => own_user(shared, req.headers(), address).await,
+        Auth::Forward { ttl, .. } => ask(shared, req.headers(), address, upstream, *ttl).await.map_err(refused),
     }
 }
 
@@ -140,9 +137,9 @@ pub fn known(req: &ServiceRequest, who: Who) -> Who {
 ///
 /// # Errors
 /// 403.
-pub fn check_rights(req: &ServiceRequest, submits: bool) -> Result<(), Error> {
+pub fn check_rights(req: &ServiceRequest, who: &Who, submits: bool) -> Result<(), Error> {
     let looks = !submits && matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if looks || req.extensions().get::<Caller>().is_none_or(|caller| !caller.read_only) {
+    if looks || who.caller.as_ref().is_none_or(|caller| !caller.read_only) {
         return Ok(());
     }
     Err(Error::forbidden("You may only look here; ask an administrator for more rights."))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
-use super::client::{Client, Connectors, Outgoing, nothing};
+use super::client::{Client, Connectors, Outgoing, header_map, nothing};
 use crate::model::Headers;
 use crate::routing::{Auth, Upstreams};
 
@@ -40,9 +40,9 @@ impl Asker {
         };
         let mut headers = credentials.clone();
         headers.append("accept", b"application/json");
-        let call =
-            Outgoing { method: "GET", target: check, headers: &headers, length: None, chunked: false, upgrade: None };
-        let answer = self.client.send_bare(upstream, &call, nothing()).map_err(|error| error.to_string())?;
+        let headers = header_map(&headers).map_err(|error| error.to_string())?;
+        let call = Outgoing { method: "GET", target: check, headers, length: None, chunked: false, upgrade: None };
+        let answer = self.client.send_bare(upstream, call, nothing()).map_err(|error| error.to_string())?;
         let asked = async {
             let answer = answer.await.map_err(|error| error.to_string())?;
             let status = answer.status();

@@ -1,6 +1,6 @@
 //! The HTTP client of the upstreams: no redirects, no proxy, nothing decompressed, a pool for each.
 //!
-//! hyper's own pool, not reqwest: a `Url` is normalised, and an upstream is to see the path byte for byte.
+//! hyper, not reqwest: a `Url` is normalised, and an upstream is to see the path byte for byte.
 
 use std::io;
 use std::path::Path;
@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::pool::{Pool, Received};
 use crate::dispatch::Error;
 use crate::model::{Headers, target};
 use crate::routing::{Upstream, Upstreams, path};
@@ -30,22 +29,8 @@ use crate::routing::{Upstream, Upstreams, path};
 /// The longest that a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long an idle connection is kept: shorter than the servers that are common upstreams do (Node.js: 5 s).
-const IDLE: Duration = Duration::from_secs(4);
-
-/// Idle connections to one upstream at most.
-const MOST_IDLE: usize = 256;
-
-/// Bytes of an answer's head, and of what is read at once.
-const MOST_HEAD: usize = 64 * 1024;
-
-/// Fields of an answer's head.
-const MOST_FIELDS: usize = 256;
-
 /// What a call carries.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
-
-type Pool = legacy::Client<HttpsConnector<HttpConnector>, Body>;
 
 /// A call as it goes to an upstream.
 #[derive(Debug)]
@@ -55,7 +40,7 @@ pub struct Outgoing<'a> {
     /// Path and query as the caller sent them, less what is the server's.
     pub target: &'a str,
     /// The headers, with the caller's `Host`.
-    pub headers: &'a Headers,
+    pub headers: HeaderMap,
     /// The body's length, where it is known.
     pub length: Option<u64>,
     /// Whether the body goes in chunks. It has to be said: hyper takes a GET of unknown length for one without a body.
@@ -89,7 +74,13 @@ impl Client {
     /// A client with nothing in its pool.
     #[must_use]
     pub fn new(connectors: &Connectors) -> Self {
-        Self(connectors.0.iter().map(|(upstream, connector)| (upstream.clone(), pool(connector.clone()))).collect())
+        Self(
+            connectors
+                .0
+                .iter()
+                .map(|(upstream, connector)| (upstream.clone(), Pool::new(connector.clone(), address(upstream))))
+                .collect(),
+        )
     }
 
     /// Sends a call; the future returns when the answer's head is there, [`Error::Unreachable`] or [`Error::Unanswered`].
@@ -100,10 +91,11 @@ impl Client {
     pub fn send(
         &self,
         upstream: &Upstream,
-        call: &Outgoing<'_>,
+        call: Outgoing<'_>,
         body: Body,
-    ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
-        self.request(upstream, request(upstream, uri(upstream, call.target)?, call, body)?, call.upgrade.is_some())
+    ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
+        let (target, upgrade) = (target_at(upstream, call.target)?, call.upgrade.is_some());
+        self.request(upstream, request(upstream, target, call, body)?, upgrade)
     }
 
     /// [`Client::send`], for a target that is the upstream's own and not a caller's: it goes behind the base as it is.
@@ -113,11 +105,11 @@ impl Client {
     pub fn send_bare(
         &self,
         upstream: &Upstream,
-        call: &Outgoing<'_>,
+        call: Outgoing<'_>,
         body: Body,
-    ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
-        let whole = format!("{}{}", upstream.url.path, call.target);
-        self.request(upstream, request(upstream, join(upstream, whole)?, call, body)?, false)
+    ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
+        let target = path_and_query(format!("{}{}", upstream.url.path, call.target))?;
+        self.request(upstream, request(upstream, target, call, body)?, false)
     }
 
     fn request(
@@ -125,12 +117,12 @@ impl Client {
         upstream: &Upstream,
         request: Request<Body>,
         may_switch: bool,
-    ) -> Result<impl Future<Output = Result<Response<Incoming>, Error>> + Send + 'static, Error> {
+    ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
         let found = self.0.iter().find(|(own, _)| own.prefix == upstream.prefix);
         let (_, pool) = found.ok_or_else(|| Error::Gone(upstream.prefix.to_string()))?;
-        let answer = pool.request(request);
+        let answer = pool.clone().send(request);
         Ok(async move {
-            let answer = answer.await.map_err(|error| failed(&error))?;
+            let answer = answer.await?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
                 return Err(Error::Unanswered("it changes the protocol unasked".to_owned()));
             }
@@ -140,17 +132,6 @@ impl Client {
             Ok(answer)
         })
     }
-}
-
-fn pool(connector: HttpsConnector<HttpConnector>) -> Pool {
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(MOST_IDLE)
-        .http1_max_buf_size(MOST_HEAD)
-        .http1_max_headers(MOST_FIELDS)
-        .set_host(false)
-        .build(connector)
 }
 
 fn connector(upstream: &Upstream) -> Result<HttpsConnector<HttpConnector>, String> {
@@ -192,10 +173,10 @@ fn system_roots() -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn request(upstream: &Upstream, uri: Uri, call: &Outgoing<'_>, body: Body) -> Result<Request<Body>, Error> {
+fn request(upstream: &Upstream, target: PathAndQuery, call: Outgoing<'_>, body: Body) -> Result<Request<Body>, Error> {
     let mut request = Request::new(body);
     *request.method_mut() = Method::from_bytes(call.method.as_bytes()).map_err(|error| malformed(&error))?;
-    *request.uri_mut() = uri;
+    *request.uri_mut() = target.into();
     *request.headers_mut() = headers(upstream, call)?;
     Ok(request)
 }
@@ -206,41 +187,60 @@ fn request(upstream: &Upstream, uri: Uri, call: &Outgoing<'_>, body: Body) -> Re
 /// # Errors
 /// [`Error::Malformed`].
 pub fn uri(upstream: &Upstream, sent: &str) -> Result<Uri, Error> {
-    let (sent_path, query) = (target::path(sent), sent.find('?').map_or("", |at| &sent[at..]));
-    let own = if upstream.strip_prefix { path::without(sent_path, upstream.prefix.pattern().len()) } else { sent_path };
-    join(upstream, format!("{}{own}{query}", upstream.url.path))
-}
-
-fn join(upstream: &Upstream, whole: String) -> Result<Uri, Error> {
-    let mut parts = Parts::default();
-    parts.scheme = Some(upstream.url.scheme.clone());
-    parts.authority = Some(upstream.url.authority.clone());
-    parts.path_and_query = Some(PathAndQuery::try_from(whole).map_err(|error| malformed(&error))?);
+    let mut parts = address(upstream).into_parts();
+    parts.path_and_query = Some(target_at(upstream, sent)?);
     Uri::from_parts(parts).map_err(|error| malformed(&error))
 }
 
-fn headers(upstream: &Upstream, call: &Outgoing<'_>) -> Result<HeaderMap, Error> {
-    let mut map = HeaderMap::with_capacity(16);
-    for (name, value) in call.headers.iter() {
-        if name == "host" && !upstream.preserve_host {
-            continue;
-        }
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| malformed(&error))?;
-        map.append(name, HeaderValue::from_bytes(value).map_err(|error| malformed(&error))?);
-    }
-    if !map.contains_key(HOST) {
+/// What of it the upstream is asked for.
+fn target_at(upstream: &Upstream, sent: &str) -> Result<PathAndQuery, Error> {
+    let (sent_path, query) = (target::path(sent), sent.find('?').map_or("", |at| &sent[at..]));
+    let own = if upstream.strip_prefix { path::without(sent_path, upstream.prefix.pattern().len()) } else { sent_path };
+    path_and_query([&upstream.url.path, own, query].concat())
+}
+
+fn path_and_query(whole: String) -> Result<PathAndQuery, Error> {
+    PathAndQuery::try_from(whole).map_err(|error| malformed(&error))
+}
+
+/// The upstream's scheme and authority.
+fn address(upstream: &Upstream) -> Uri {
+    let mut parts = Parts::default();
+    parts.scheme = Some(upstream.url.scheme.clone());
+    parts.authority = Some(upstream.url.authority.clone());
+    parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    // All three parts are there: that is what there is to refuse.
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+fn headers(upstream: &Upstream, call: Outgoing<'_>) -> Result<HeaderMap, Error> {
+    let mut map = call.headers;
+    if !upstream.preserve_host || !map.contains_key(HOST) {
         let host = HeaderValue::from_str(upstream.url.authority.as_str()).map_err(|error| malformed(&error))?;
         map.insert(HOST, host);
     }
     if let Some(length) = call.length {
-        map.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        map.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     if call.chunked {
         map.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if let Some(protocol) = call.upgrade {
-        map.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
-        map.insert(http::header::UPGRADE, HeaderValue::from_bytes(protocol).map_err(|error| malformed(&error))?);
+        map.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        map.insert(UPGRADE, HeaderValue::from_bytes(protocol).map_err(|error| malformed(&error))?);
+    }
+    Ok(map)
+}
+
+/// Stored headers, as they are sent.
+///
+/// # Errors
+/// [`Error::Malformed`] for what nobody could have sent.
+pub fn header_map(headers: &Headers) -> Result<HeaderMap, Error> {
+    let mut map = HeaderMap::with_capacity(16);
+    for (name, value) in headers.iter() {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| malformed(&error))?;
+        map.append(name, HeaderValue::from_bytes(value).map_err(|error| malformed(&error))?);
     }
     Ok(map)
 }
@@ -270,16 +270,6 @@ pub fn streamed(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) 
 fn malformed(error: &dyn std::error::Error) -> Error {
     log::error!("a call cannot be passed on: {error}");
     Error::Malformed
-}
-
-fn failed(error: &legacy::Error) -> Error {
-    let mut why = String::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        why = error.to_string();
-        source = error.source();
-    }
-    if error.is_connect() { Error::Unreachable(why) } else { Error::Unanswered(why) }
 }
 
 #[cfg(test)]

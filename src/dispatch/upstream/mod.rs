@@ -2,19 +2,21 @@
 
 mod asker;
 mod client;
+mod pool;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::{Dispatch, Error, Replay, Response, headers};
 use crate::model::Headers;
 use crate::routing::Upstreams;
 pub use asker::Asker;
+use client::header_map;
 pub use client::{Body, Client, Connectors, Outgoing, nothing, streamed, uri};
+pub use pool::Received;
 
 /// Performs captured calls at the upstream that each is for.
 pub struct AtUpstream {
@@ -43,21 +45,21 @@ impl Dispatch for AtUpstream {
             sent.append("bgrs-report", report.url.as_bytes());
             sent.append("bgrs-report-token", report.token.as_bytes());
         }
-        let target = call.target();
+        let (target, headers) = (call.target(), header_map(&sent)?);
         // No body was stored, but some servers answer 411 where these methods come without a length.
         let none = matches!(&*call.method, "POST" | "PUT" | "PATCH").then_some(0);
         let length = call.body.or(none);
         let outgoing =
-            Outgoing { method: &call.method, target: &target, headers: &sent, length, chunked: false, upgrade: None };
+            Outgoing { method: &call.method, target: &target, headers, length, chunked: false, upgrade: None };
         let body = body.map_or_else(nothing, streamed);
-        let answer = self.client.send(upstream, &outgoing, body)?.await?;
+        let answer = self.client.send(upstream, outgoing, body)?.await?;
         Ok(response(answer, call.method == "HEAD"))
     }
 }
 
 /// An upstream's answer, to be stored.
 #[must_use]
-pub fn response(answer: http::Response<Incoming>, head_only: bool) -> Response {
+pub fn response(answer: http::Response<Received>, head_only: bool) -> Response {
     let (head, body) = answer.into_parts();
     let length = head.headers.get(http::header::CONTENT_LENGTH).filter(|_| !head_only);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
