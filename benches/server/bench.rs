@@ -15,10 +15,15 @@ pub struct Scale {
     pub submit_connections: [usize; 2],
     pub read_connections: usize,
     pub few_stored: usize,
+    pub read_stored: usize,
     pub many_stored: usize,
     pub queued: usize,
     pub payload: u64,
     pub finished: u64,
+    pub end_to_end: u64,
+    pub round_trips: usize,
+    pub tiny: u64,
+    pub finished_stored: usize,
     pub settle: Duration,
 }
 
@@ -39,10 +44,15 @@ impl Scale {
             submit_connections: [32, 128],
             read_connections: 64,
             few_stored: 10_000,
+            read_stored: 5_000_000,
             many_stored: 1_000_000,
             queued: 10_000,
             payload: 256 << 20,
             finished: 100_000,
+            end_to_end: 100_000,
+            round_trips: 300,
+            tiny: 20_000,
+            finished_stored: 1_000_000,
             settle: Duration::from_secs(2),
         }
     }
@@ -56,10 +66,15 @@ impl Scale {
             submit_connections: [4, 8],
             read_connections: 4,
             few_stored: 100,
+            read_stored: 1_000,
             many_stored: 1_000,
             queued: 50,
             payload: 1 << 20,
             finished: 200,
+            end_to_end: 300,
+            round_trips: 10,
+            tiny: 200,
+            finished_stored: 1_000,
             settle: Duration::from_millis(100),
         }
     }

@@ -1,18 +1,19 @@
 //! The gateway: a foreground call beside nginx, what a rescue costs, memory, and background requests through it.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::bench::Bench;
 use crate::home::{CONCURRENCY, Home};
-use crate::http::{self, AS_ADMIN, Framing};
+use crate::http::{self, Framing};
+use crate::latency::{self, Times};
 use crate::load::{Extent, Load, Requests, Rid, run};
 use crate::process::Process;
 use crate::report::{Report, Series, millis, percent};
@@ -21,7 +22,6 @@ use crate::upstream;
 const THROUGH: u64 = 16 << 20;
 const RUNNING: u64 = 64 << 20;
 const LATENCY: Duration = Duration::from_millis(5);
-const TIMEOUT: Duration = Duration::from_secs(60);
 const RESCUE: &str = "\n[[route]]\npath = \"/up\"\nrescue_after = \"90s\"\n";
 
 pub fn measure(bench: &Bench<'_>, smoke: bool, report: &mut Report) -> anyhow::Result<()> {
@@ -44,7 +44,7 @@ struct Amounts {
     /// Background requests running at once.
     at_once: u32,
     /// Background requests one after the other.
-    in_turn: u32,
+    in_turn: usize,
 }
 
 impl Amounts {
@@ -79,7 +79,7 @@ impl Setting<'_> {
     fn foreground(&self, report: &mut Report) -> anyhow::Result<()> {
         let connections = self.bench.scale.read_connections;
         println!("pass-through, {connections} connections");
-        let small = || Requests::Same(head("/up/small").into_bytes());
+        let small = || Requests::get("/up/small");
         let ceiling = self.bench.ceiling(connections, 200, small())?;
         report.note(
             format!("the load client's ceiling, pass-through at {connections} connections"),
@@ -146,7 +146,7 @@ impl Setting<'_> {
         let (home, server) = self.server(self.amounts.at_once, "")?;
         let before = self.baseline(&server)?;
         let load = Load { connections: 32, extent: Extent::Count(count), expected: 202 };
-        run(server.addr, &load, Requests::Same(head("/up/held?bgrs=yes").into_bytes()))?;
+        run(server.addr, &load, Requests::get("/up/held?bgrs=yes"))?;
         upstream::wait_for(&self.upstream, count)?;
         let running = server.memory()?;
         upstream::release(&self.upstream)?;
@@ -165,20 +165,8 @@ impl Setting<'_> {
 
     fn latency(&self, report: &mut Report) -> anyhow::Result<()> {
         let (home, server) = self.server(CONCURRENCY, "")?;
-        let mut connection = Connection::open(server.addr)?;
-        let mut times = Vec::new();
-        for _ in 0..self.amounts.in_turn {
-            let begun = Instant::now();
-            let accepted: Value = serde_json::from_slice(&connection.get("/up/small?bgrs=yes", 202)?)?;
-            let rid = accepted["request"].as_str().context("a 202 without a rid")?;
-            let result = connection.get(&format!("/bgrs/{rid}/result?wait=10"), 200)?;
-            times.push(begun.elapsed());
-            ensure!(result == upstream::SMALL.as_bytes(), "a result is not what the upstream answered");
-        }
-        drop(connection);
-        times.sort_unstable();
-        let last = times.len().checked_sub(1).context("no time was taken")?;
-        let (p50, p99) = (times[last / 2], times[last * 99 / 100]);
+        let small = upstream::SMALL.as_bytes();
+        let Times { p50, p99 } = latency::round_trips(server.addr, "/up/small", self.amounts.in_turn, small)?;
         report.judge(
             "from a submission to its result, unloaded, p50",
             "<= 5 ms",
@@ -223,9 +211,9 @@ fn beside_nginx(what: String, ours: &Series, theirs: &Series, report: &mut Repor
     let rate = ours.rate() / theirs.rate();
     report.judge(
         what.clone(),
-        ">= 70 % of nginx's",
+        ">= 90 % of nginx's",
         format!("{} ({} against {})", percent(rate), ours.summary(), theirs.summary()),
-        rate >= 0.7,
+        rate >= 0.9,
     );
     let p99 = ours.p99() / theirs.p99();
     report.judge(format!("{what}, p99"), "<= 2 times nginx's", format!("{p99:.1} times"), p99 <= 2.0);
@@ -262,38 +250,4 @@ fn result_of(addr: SocketAddr, size: u64) -> anyhow::Result<Arc<Vec<Rid>>> {
 
 fn added(now: u64, before: u64) -> String {
     format!("{:+.1} MiB", (now as f64 - before as f64) / f64::from(1 << 20))
-}
-
-fn head(target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: bench.invalid\r\n{AS_ADMIN}Accept: */*\r\n\r\n")
-}
-
-/// A keep-alive connection, for one call after the other.
-struct Connection(BufReader<TcpStream>);
-
-impl Connection {
-    fn open(addr: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(addr)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    /// The body of the answer; fails on any other status.
-    fn get(&mut self, target: &str, status: u16) -> anyhow::Result<Vec<u8>> {
-        self.0.get_mut().write_all(head(target).as_bytes())?;
-        let mut answer = String::new();
-        while !answer.ends_with("\r\n\r\n") {
-            let read = self.0.read_line(&mut answer)?;
-            ensure!(read > 0, "the connection was closed in the middle of a head");
-        }
-        let begin = format!("HTTP/1.1 {status} ");
-        ensure!(answer.starts_with(&begin), "an answer has another status than {status}: {answer}");
-        let mut fields = answer.lines().filter_map(|line| line.split_once(": "));
-        let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let (_, length) = length.context("an answer without Content-Length")?;
-        let mut body = vec![0; length.parse()?];
-        self.0.read_exact(&mut body)?;
-        Ok(body)
-    }
 }

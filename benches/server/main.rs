@@ -4,12 +4,16 @@
 //! the load client, the watchers and the upstream of what they watch.
 
 mod bench;
+mod end;
 mod fixture;
+mod footprint;
 mod gateway;
+mod growth;
 mod held;
 mod home;
 mod http;
 mod keys;
+mod latency;
 mod load;
 mod memory;
 mod process;
@@ -69,7 +73,7 @@ enum Command {
     Submit,
     /// Accepted submissions a second with an Idempotency-Key, against those without
     Keys,
-    /// Status reads a second, against the reference, and at 1,000,000 stored requests against 10,000
+    /// Status reads a second, against the reference, and at 5,000,000 stored requests against 10,000
     Reads,
     /// Memory: idle, a large body up, a large result down, 100,000 finished requests
     Memory,
@@ -81,6 +85,12 @@ enum Command {
     Gateway,
     /// Watchers: 5,000 callers waiting and 5,000 event streams at once, their memory, and how soon they know of an end
     Watch,
+    /// End to end: submitted, run and stored requests a second, and how soon a result can be read
+    End,
+    /// What stored requests cost: bytes of the database for each, memory of an idle server with 1,000,000
+    Footprint,
+    /// How the cost of each act of the store grows with what is stored and with what runs
+    Growth,
     /// All of these
     All,
     /// The load client alone, against whatever listens there already: `GET` with the login admin and the password secret
@@ -163,6 +173,15 @@ fn measure(command: &Command, bench: &Bench<'_>, smoke: bool, report: &mut Repor
     }
     if all || matches!(command, Command::Gateway) {
         gateway::measure(bench, smoke, report)?;
+    }
+    if all || matches!(command, Command::End) {
+        end::measure(bench, report)?;
+    }
+    if all || matches!(command, Command::Footprint) {
+        footprint::measure(bench, report)?;
+    }
+    if all || matches!(command, Command::Growth) {
+        growth::measure(bench, smoke, report)?;
     }
     if all || matches!(command, Command::Watch) {
         watch::measure(bench, smoke, report)?;

@@ -12,7 +12,7 @@ use crate::load::{Extent, Load, Requests, run};
 use crate::process::{Memory, Process};
 use crate::report::Report;
 
-const IDLE: u64 = 25 << 20;
+const IDLE: u64 = 20 << 20;
 const ADDED: u64 = 16 << 20;
 const ADDED_TARGET: &str = "adds <= 16 MiB";
 
@@ -32,7 +32,7 @@ fn idle(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let Memory { resident, peak } = server.memory()?;
     report.judge(
         "memory, idle (VmRSS)",
-        "<= 25 MiB",
+        "<= 20 MiB",
         format!("{} (VmHWM {})", mebibytes(resident), mebibytes(peak)),
         resident <= IDLE,
     );

@@ -43,16 +43,16 @@ fn compare(bench: &Bench<'_>, connections: usize, one_worker_too: bool, report: 
     let rate = ours.rate() / theirs.rate();
     report.judge(
         format!("accepted submissions/s, {connections} connections"),
-        ">= 60 % of the reference",
+        ">= 85 % of the reference",
         format!("{} ({} against {})", percent(rate), ours.summary(), theirs.summary()),
-        rate >= 0.6,
+        rate >= 0.85,
     );
     let p99 = ours.p99() / theirs.p99();
     report.judge(
         format!("p99 of a submission, {connections} connections"),
-        "<= 3 times the reference's",
+        "<= 1.5 times the reference's",
         format!("{p99:.1} times"),
-        p99 <= 3.0,
+        p99 <= 1.5,
     );
     if one_worker_too {
         let rate = percent(alone.rate() / theirs.rate());

@@ -206,3 +206,128 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::client::nothing;
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+    /// A pool, and the listener that it connects to.
+    async fn pool() -> (Pool, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let roots = rustls::RootCertStore::empty();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_root_certificates(roots).with_no_client_auth();
+        let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let address = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        (Pool::new(builder.build(), address), listener)
+    }
+
+    fn call() -> Request<Body> {
+        Request::get("/x").header("host", "a").body(nothing()).unwrap()
+    }
+
+    async fn answer(stream: &mut TcpStream, answer: &[u8]) {
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "closed before a call");
+        }
+        stream.write_all(answer).await.unwrap();
+    }
+
+    /// The end of a connection, seen from the other side.
+    async fn closed(stream: &mut TcpStream) {
+        assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+    }
+
+    async fn whole(answer: Response<Received>) -> Bytes {
+        answer.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    /// Waits until the connection is ready for the next call.
+    async fn rested(pool: &Pool) {
+        let limit = Instant::now() + Duration::from_secs(30);
+        while !pool.lock().connections.iter().any(|idle| idle.sender.is_ready()) {
+            assert!(Instant::now() < limit, "the connection never rests");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn one_call_after_the_other_takes_the_same_connection() {
+        let (pool, listener) = pool().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..3 {
+                answer(&mut stream, ANSWER).await;
+            }
+        });
+        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        for _ in 0..2 {
+            rested(&pool).await;
+            assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        }
+        upstream.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_upstream_has_closed_is_passed_over() {
+        let (pool, listener) = pool().await;
+        let upstream = tokio::spawn(async move {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                answer(&mut stream, ANSWER).await;
+            }
+        });
+        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        let limit = Instant::now() + Duration::from_secs(30);
+        while !pool.lock().connections.iter().all(|idle| idle.sender.is_closed()) {
+            assert!(Instant::now() < limit, "the end of the connection is not noticed");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        upstream.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_or_a_call_that_is_dropped_before_its_end_closes_the_connection() {
+        let (pool, listener) = pool().await;
+        let (sent, has_come) = tokio::sync::oneshot::channel();
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nok";
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, half).await;
+            closed(&mut stream).await;
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, b"").await;
+            sent.send(()).unwrap();
+            closed(&mut stream).await;
+        });
+        drop(pool.clone().send(call()).await.unwrap());
+        let unanswered = tokio::spawn(pool.clone().send(call()));
+        has_come.await.unwrap();
+        unanswered.abort();
+        upstream.await.unwrap();
+        assert!(pool.lock().connections.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_takes_is_closed_after_a_while() {
+        let (pool, listener) = pool().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, ANSWER).await;
+            closed(&mut stream).await;
+        });
+        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        upstream.await.unwrap();
+        assert!(pool.lock().connections.is_empty());
+    }
+}
