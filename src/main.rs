@@ -7,9 +7,9 @@ mod cli;
 use std::process::ExitCode;
 
 /// Gives memory back to the system soon after a burst (password hashes, large bodies), which the default allocator's
-/// arenas do not.
+/// arenas do not; `.cargo/config.toml` says how soon.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     small_pages();

@@ -8,7 +8,7 @@ mod throttle;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lru::LruCache;
 use tokio::sync::Semaphore;
@@ -185,9 +185,7 @@ impl Authenticator {
             let _turn = turn;
             work()
         });
-        let outcome = done.await.map_err(|_| Error::Busy);
-        tokio::spawn(give_back());
-        outcome
+        done.await.map_err(|_| Error::Busy)
     }
 
     /// Under what verified credentials are remembered; they cannot be read from it.
@@ -218,17 +216,6 @@ impl Authenticator {
     fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Arc<Known>>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Lets the memory of a password's hash, 7 MiB, go back to the system: mimalloc holds what was freed for a second
-/// (`MIMALLOC_PURGE_DELAY`), and looks for what it has held long enough when the next large piece is freed, which an idle
-/// server does not do by itself.
-async fn give_back() {
-    const HELD: Duration = Duration::from_millis(1_200);
-    // The least that it takes for large: the piece may lie in what is to go back, and is held in its turn.
-    const LARGE: usize = 640 << 10;
-    tokio::time::sleep(HELD).await;
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
 }
 
 fn caller(user: &User) -> Caller {
