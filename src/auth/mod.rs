@@ -108,7 +108,7 @@ impl Authenticator {
         {
             return Ok(caller(user));
         }
-        self.check(credentials, user, address).await
+        Box::pin(self.check(credentials, user, address)).await
     }
 
     /// The caller as remembered, without a look at the user's row. Whoever acts on it must make the act itself look

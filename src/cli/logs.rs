@@ -68,11 +68,14 @@ struct Indented<'a>(&'a mut Formatter);
 
 impl fmt::Write for Indented<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut lines = text.split('\n');
-        let first = lines.next().unwrap_or_default();
         let mut write = |bytes: &[u8]| self.0.write_all(bytes).map_err(|_| fmt::Error);
-        write(first.as_bytes())?;
-        lines.try_for_each(|line| write(b"\n    ").and_then(|()| write(line.as_bytes())))
+        let mut rest = text.as_bytes();
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            write(&rest[..end])?;
+            write(b"\n    ")?;
+            rest = &rest[end + 1..];
+        }
+        write(rest)
     }
 }
 

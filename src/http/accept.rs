@@ -310,7 +310,7 @@ async fn call(
         submit::bound_body(req, shared.bounds)?;
     }
     let may_be_batch = upstream.is_none() || policy.batch;
-    let batch = may_be_batch && batch::is_batch(req, shared.bounds, upstream.is_some()).await?;
+    let batch = may_be_batch && Box::pin(batch::is_batch(req, shared.bounds, upstream.is_some())).await?;
     // What passes through is not bound, but a batch is stored, also in the foreground.
     if batch && !bounded {
         submit::bound_body(req, shared.bounds)?;
@@ -318,13 +318,15 @@ async fn call(
     let preferred = wish.preferred.is_some();
     let submission = Submission { name: &name, upstream: upstream.as_deref(), terms: &terms, preferred };
     match (asked, &upstream) {
-        (Asked::Foreground, _) if batch => batch::perform(shared, req, who.caller, submission).await.map(Some),
+        (Asked::Foreground, _) if batch => {
+            Box::pin(batch::perform(shared, req, who.caller, submission)).await.map(Some)
+        }
         (Asked::Auto, _) => {
-            let accepted = submit::submit(shared, req, who.owner, submission, batch).await?;
-            hold::answer(shared, req, accepted, &wish).await.map(Some)
+            let accepted = Box::pin(submit::submit(shared, req, who.owner, submission, batch)).await?;
+            Box::pin(hold::answer(shared, req, accepted, &wish)).await.map(Some)
         }
         (Asked::Background | Asked::Nothing, _) if batch || asked == Asked::Background => {
-            let accepted = submit::submit(shared, req, who.owner, submission, batch).await?;
+            let accepted = Box::pin(submit::submit(shared, req, who.owner, submission, batch)).await?;
             Ok(Some(accepted.answer(shared, &wish)))
         }
         (_, Some(upstream)) => {

@@ -84,7 +84,7 @@ pub async fn pass(
     let Sent { answer, upgrade, stalled, .. } = sent;
     match tokio::time::timeout(limit.saturating_sub(begun.elapsed()), answer).await {
         Ok(Ok(answer)) if upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
-            switch(req, answer).await
+            Box::pin(switch(req, answer)).await
         }
         Ok(answer) => answered(req, answer, &stalled, limit),
         Err(_) => Err(timed_out(limit)),

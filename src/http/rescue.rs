@@ -60,12 +60,12 @@ pub async fn pass(
     if let Some(answer) = answer {
         return gateway::answered(req, answer, &sent.stalled, slow.terms.limit);
     }
-    match adopt(shared, req, sent, &slow, begun, has_body).await {
+    match Box::pin(adopt(shared, req, sent, &slow, begun, has_body)).await {
         Ok(accepted) => return Ok(accepted),
         // It stays what it was: a slow call in the foreground.
         Err(given_back) => sent = given_back,
     }
-    gateway::pass(req, sent, slow.terms.limit, begun).await
+    Box::pin(gateway::pass(req, sent, slow.terms.limit, begun)).await
 }
 
 async fn adopt(

@@ -83,7 +83,7 @@ impl Pool {
                 },
             }
         }
-        let mut sender = self.connect().await?;
+        let mut sender = Box::pin(self.connect()).await?;
         match sender.send_request(call).await {
             Ok(answer) => Ok(self.receive(answer, sender)),
             Err(error) => Err(Error::Unanswered(innermost(&error))),
