@@ -85,6 +85,19 @@ impl Forward {
         if let Some(owner) = self.remembered_as(&trace) {
             return Ok(owner);
         }
+        // In a box: of those who are remembered, no call's future is to be as large.
+        Box::pin(self.find_out(trace, source, credentials, address, ttl)).await
+    }
+
+    /// Asks the upstream, one question about the same credentials at a time.
+    async fn find_out(
+        &self,
+        trace: [u8; 32],
+        source: &str,
+        credentials: &Headers,
+        address: Option<IpAddr>,
+        ttl: Duration,
+    ) -> Result<Arc<Owner>, Error> {
         let _lane = self.lanes[usize::from(trace[0]) % LANES].lock().await;
         if let Some(owner) = self.remembered_as(&trace) {
             return Ok(owner);

@@ -108,6 +108,7 @@ impl Authenticator {
         {
             return Ok(caller(user));
         }
+        // In a box: of those who are remembered, no call's future is to be as large.
         Box::pin(self.check(credentials, user, address)).await
     }
 

@@ -64,9 +64,9 @@ fn write(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 }
 
 /// What a text's lines behind the first begin with: none of them is to be taken for another record.
-struct Indented<'a>(&'a mut Formatter);
+struct Indented<'a, W>(&'a mut W);
 
-impl fmt::Write for Indented<'_> {
+impl<W: Write> fmt::Write for Indented<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut write = |bytes: &[u8]| self.0.write_all(bytes).map_err(|_| fmt::Error);
         let mut rest = text.as_bytes();
@@ -152,6 +152,17 @@ impl Write for Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_of_a_record_can_be_taken_for_another_record() {
+        for (text, written) in
+            [("one", "one"), ("one\n[forged]", "one\n    [forged]"), ("\n\none\n", "\n    \n    one\n    "), ("", "")]
+        {
+            let mut out = Vec::new();
+            fmt::Write::write_str(&mut Indented(&mut out), text).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), written);
+        }
+    }
 
     #[test]
     fn lines_stay_whole_and_in_order_and_what_is_left_out_is_counted() {

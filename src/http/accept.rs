@@ -1,8 +1,6 @@
 //! The middleware on every call: who is it, is it for the background, and how did it go.
 
-use std::cell::RefCell;
 use std::future::{Ready, ready};
-use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,9 +15,9 @@ use actix_web::http::{ConnectionType, Method, StatusCode, Uri, Version};
 use actix_web::{HttpMessage, HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use lru::LruCache;
 
 use super::asked::{self, Wish};
+use super::matched::Matched;
 use super::place::{self, Place};
 use super::rescue::{self, Slow};
 use super::submit::{Accepted, Submission};
@@ -104,34 +102,6 @@ struct Inner<S> {
     service: S,
     matched: Matched,
     client: Client,
-}
-
-/// Paths of which it was found out a moment ago whether a route of this App matches: that takes a tenth of a submission's
-/// time, and of a call's that is passed on.
-struct Matched(RefCell<LruCache<String, bool>>);
-
-impl Matched {
-    /// How many are remembered, and how long one may be.
-    const MOST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-    const LONGEST: usize = 128;
-
-    fn new() -> Self {
-        Self(RefCell::new(LruCache::sparse(Self::MOST)))
-    }
-
-    /// Whether a route matches the request's path.
-    fn matches(&self, req: &ServiceRequest) -> bool {
-        let path = req.match_info().as_str();
-        if let Some(matches) = self.0.borrow_mut().get(path) {
-            return *matches;
-        }
-        // Not the request's own way to ask: it takes the path as it was sent, and the router takes it decoded.
-        let matches = req.resource_map().match_pattern(path).is_some();
-        if path.len() <= Self::LONGEST {
-            self.0.borrow_mut().put(path.to_owned(), matches);
-        }
-        matches
-    }
 }
 
 impl<S, B> Service<ServiceRequest> for AcceptService<S>
@@ -259,7 +229,8 @@ fn end_with_connection(response: &mut ServiceResponse<BoxBody>) {
     }
 }
 
-/// A call to the API, hosted or behind the server.
+/// A call to the API, hosted or behind the server. What seldom happens is in boxes: its future, which has room for the
+/// largest that it waits for, is made and moved for each call.
 async fn call(
     shared: &Arc<Shared>,
     matched: &Matched,
@@ -310,7 +281,8 @@ async fn call(
         submit::bound_body(req, shared.bounds)?;
     }
     let may_be_batch = upstream.is_none() || policy.batch;
-    let batch = may_be_batch && Box::pin(batch::is_batch(req, shared.bounds, upstream.is_some())).await?;
+    let batch =
+        may_be_batch && batch::may_be(req, upstream.is_some()) && Box::pin(batch::is_array(req, shared.bounds)).await?;
     // What passes through is not bound, but a batch is stored, also in the foreground.
     if batch && !bounded {
         submit::bound_body(req, shared.bounds)?;

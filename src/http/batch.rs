@@ -20,16 +20,19 @@ use crate::progress::Progress;
 /// White space before an array at most; behind more of it nobody looks for one.
 const MOST_SPACE: usize = 64 * 1024;
 
-/// Whether a call is a batch: a POST, PUT or DELETE on a collection, of JSON whose first byte is a bracket. What is a
-/// collection of an upstream, its policy has said. The body is as it was afterwards.
+/// Whether a call may be a batch: a POST, PUT or DELETE on a collection, with a body of JSON. What is a collection of an
+/// upstream, its policy has said.
+pub fn may_be(req: &ServiceRequest, at_upstream: bool) -> bool {
+    submit::has_body(req)
+        && is_json(req.headers())
+        && if at_upstream { takes_elements(req.method()) } else { is_collection(req) }
+}
+
+/// Whether the body's first byte is a bracket. The body is as it was afterwards.
 ///
 /// # Errors
 /// When the body does not come.
-pub async fn is_batch(req: &mut ServiceRequest, bounds: Bounds, at_upstream: bool) -> Result<bool, Error> {
-    let on_collection = if at_upstream { takes_elements(req.method()) } else { is_collection(req) };
-    if !submit::has_body(req) || !is_json(req.headers()) || !on_collection {
-        return Ok(false);
-    }
+pub async fn is_array(req: &mut ServiceRequest, bounds: Bounds) -> Result<bool, Error> {
     let mut payload = req.take_payload();
     let (mut seen, mut first) = (Vec::<Bytes>::new(), None);
     while first.is_none() && seen.iter().map(Bytes::len).sum::<usize>() < MOST_SPACE {

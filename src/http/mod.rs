@@ -38,6 +38,7 @@ mod list;
 mod live;
 mod log_line;
 mod manage;
+mod matched;
 mod media;
 pub mod openapi;
 mod origin;

@@ -45,9 +45,7 @@ pub async fn at(shared: &Shared, req: &ServiceRequest, upstream: &Upstream) -> R
     let address = origin::address(req, &shared.trusted_proxies);
     match &upstream.auth {
         Auth::Local => own_user(shared, req.headers(), address).await,
-        Auth::Forward { ttl, .. } => {
-            Box::pin(ask(shared, req.headers(), address, upstream, *ttl)).await.map_err(refused)
-        }
+        Auth::Forward { ttl, .. } => ask(shared, req.headers(), address, upstream, *ttl).await.map_err(refused),
     }
 }
 

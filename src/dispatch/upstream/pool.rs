@@ -83,6 +83,7 @@ impl Pool {
                 },
             }
         }
+        // In a box: it is seldom needed, and each call's future would have room for it.
         let mut sender = Box::pin(self.connect()).await?;
         match sender.send_request(call).await {
             Ok(answer) => Ok(self.receive(answer, sender)),
