@@ -30,10 +30,12 @@ pub async fn supervise(session: &Arc<Session>, work: impl FnOnce() -> Ended + Se
         // It may be on its way to the server, or not: nobody knows.
         None => Ok(INTERRUPTED),
         Some(place) if by_hand && can_ask() => {
-            tokio::select! {
+            let cancels = tokio::select! {
                 ended = &mut work => return ended.unwrap_or_else(|_| Err(crashed())),
-                ended = decide(session, place, &mut interrupts) => ended,
-            }
+                cancels = ask(&mut interrupts) => cancels?,
+            };
+            // From here on the end of the work is what was asked for.
+            if cancels { cancel(session, place, &mut interrupts).await } else { Ok(leave(session, place)) }
         }
         Some(place) => Ok(leave(session, place)),
     };
@@ -41,25 +43,21 @@ pub async fn supervise(session: &Arc<Session>, work: impl FnOnce() -> Ended + Se
     ended
 }
 
-/// Asks what is to become of the request, and does it. Another Ctrl-C leaves it running.
-async fn decide(session: &Arc<Session>, place: &Place, interrupts: &mut Signal) -> Ended {
+/// Asks whether the request is to be cancelled. Another Ctrl-C leaves it running.
+async fn ask(interrupts: &mut Signal) -> Result<bool, Failure> {
     let _ = write!(io::stderr().lock(), "\nCancel the request? [y/N] ");
     let line = on_a_thread(|| {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|_| line)
     })?;
-    let line = tokio::select! {
-        line = line => line,
+    let is_yes = |line: String| matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+    tokio::select! {
+        line = line => Ok(line.is_ok_and(|line| line.is_ok_and(is_yes))),
         _ = interrupts.recv() => {
             say("");
-            return Ok(leave(session, place));
+            Ok(false)
         }
-    };
-    let is_yes = |line: String| matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes");
-    if !line.is_ok_and(|line| line.is_ok_and(is_yes)) {
-        return Ok(leave(session, place));
     }
-    cancel(session, place, interrupts).await
 }
 
 async fn cancel(session: &Arc<Session>, place: &Place, interrupts: &mut Signal) -> Ended {
