@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bgrs::model::{Answer, Call, Caller, Failure, Headers, Outcome, Owner, Rid, State, StoredResult, time::Keep};
 use bgrs::store::sqlite::{Durability, Sqlite};
 use bgrs::store::{
-    Change, Claimed, Ending, Error, Inserted, Known, Lapsed, NewRequest, NewUser, Removal, Rescued, Store, Users,
+    Change, Claimed, Ending, Error, Fingerprint, Inserted, Key, Known, Lapsed, NewRequest, NewUser, Removal, Rescued,
+    Store, Users,
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -351,6 +352,36 @@ async fn a_rid_leads_to_its_row_whatever_number_that_has(store: &dyn Store) {
     assert_eq!(store.get(Rid::generate(next.number()).unwrap()).await.unwrap(), None, "the number alone opens nothing");
 }
 
+async fn of_many_at_once_each_is_stored_as_it_is_and_a_key_once(store: &dyn Store) {
+    let mut many: Vec<_> = (0..200).map(|_| request("GET", 1)).collect();
+    for (at, new) in many.iter_mut().enumerate() {
+        new.rid = store.new_rid().unwrap();
+        new.call.name = format!("/{at}");
+        let text = if at % 10 == 0 { "one for all".to_owned() } else { format!("of {at}") };
+        new.key = (at % 2 == 0).then(|| Key { text, fingerprint: Fingerprint::default() });
+    }
+    // A number that is taken, and one that was not given out here.
+    many[33].rid = Rid::generate(many[7].rid.number()).unwrap();
+    many[99].rid = Rid::generate(1 << 40).unwrap();
+    let inserts = many.iter().map(|new| store.insert(new.clone()));
+    let outcomes = futures_util::future::join_all(inserts).await;
+    let of_key = store.keyed(&owner(1), "one for all").await.unwrap().unwrap().0;
+    for (at, (new, outcome)) in many.iter().zip(outcomes).enumerate() {
+        let found = store.get(new.rid).await.unwrap();
+        if at % 10 == 0 && new.rid != of_key {
+            assert_eq!((outcome.unwrap(), found), (Inserted::Known(of_key), None));
+            continue;
+        }
+        assert_eq!(outcome.unwrap(), Inserted::Stored);
+        let found = found.unwrap();
+        assert_eq!((found.name, found.rid), (new.call.name.clone(), new.rid));
+        if let Some(key) = &new.key {
+            assert_eq!(store.keyed(&owner(1), &key.text).await.unwrap(), Some((new.rid, key.fingerprint)));
+        }
+    }
+    assert_eq!(store.unended().await.unwrap()[&owner(1)].waiting, 181);
+}
+
 /// Runs each of these on a store of its own.
 macro_rules! on_sqlite {
     ($($behaviour:ident),* $(,)?) => {
@@ -390,4 +421,5 @@ on_sqlite!(
     whoever_changes_between_two_submissions_is_noticed_by_the_second,
     what_follows_upon_an_insertion_is_done_where_it_was_stored_also_if_nobody_waits,
     a_rid_leads_to_its_row_whatever_number_that_has,
+    of_many_at_once_each_is_stored_as_it_is_and_a_key_once,
 );

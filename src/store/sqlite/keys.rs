@@ -7,13 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::read_rid;
 use crate::model::{Owner, Rid};
-use crate::store::{Fingerprint, Key, Result};
+use crate::store::{Fingerprint, Result};
 
 /// Keys in memory before they begin to go over: some 2 MiB, and of a table of a million keys a dozen for each page.
 const MOST: usize = 65_536;
@@ -21,11 +21,14 @@ const MOST: usize = 65_536;
 /// How many go over for each that comes, while there are too many.
 const MOVED: usize = 2;
 
+/// How many go over by one statement at most.
+const TOGETHER: usize = 32;
+
 /// Moves after which it is written down up to which row all keys have gone over: a start reads the later ones.
 const FLOOR: usize = 4096;
 
 /// 32 bits of a digest of owner and key, and the row.
-type Used = (u32, i64);
+pub type Used = (u32, i64);
 
 /// The keys.
 #[derive(Default)]
@@ -74,20 +77,16 @@ impl Keys {
         Ok(None)
     }
 
-    /// Remembers the key of a row that was inserted. The last act of its transaction's part: whatever fails behind it
+    /// Remembers the keys of rows that were inserted. The last act of its transaction's part: whatever fails behind it
     /// would have to be told of what went over.
-    pub fn add(&self, connection: &Connection, owner: &Owner, key: &Key, id: i64) -> Result<()> {
+    pub fn add(&self, connection: &Connection, keyed: &[Used]) -> Result<()> {
         let mut state = self.lock();
-        state.recent.insert((hash(owner, &key.text), id));
+        state.recent.extend(keyed);
         if state.recent.len() <= MOST {
             return Ok(());
         }
-        let going = state.next();
-        // Not for rows that are gone meanwhile: nobody would take theirs out again.
-        let sql = "INSERT OR IGNORE INTO bgrs_keys (key_hash, bgrs_id)
-                   SELECT key_hash, id FROM bgrs WHERE id = ?2 AND key_hash = ?1";
-        let mut statement = connection.prepare_cached(sql)?;
-        going.iter().try_for_each(|(hash, id)| statement.execute(params![hash, id]).map(|_| ()))?;
+        let going = state.next(MOVED * keyed.len());
+        go_over(connection, &going)?;
         if state.since_floor >= FLOOR {
             let floor = state.floor();
             connection.prepare_cached("UPDATE bgrs_keys_floor SET id = ?")?.execute([floor])?;
@@ -119,9 +118,9 @@ impl State {
     }
 
     /// The next that go over, in order; behind the last one there is comes the first again.
-    fn next(&self) -> Vec<Used> {
+    fn next(&self, most: usize) -> Vec<Used> {
         let behind = self.last.map_or(Unbounded, Excluded);
-        self.recent.range((behind, Unbounded)).chain(&self.recent).take(MOVED).copied().collect()
+        self.recent.range((behind, Unbounded)).chain(&self.recent).take(most).copied().collect()
     }
 
     fn go(&mut self, going: Vec<Used>) {
@@ -139,6 +138,28 @@ impl State {
     }
 }
 
+/// Puts keys into their table; not those of rows that are gone meanwhile: nobody would take them out again.
+fn go_over(connection: &Connection, going: &[Used]) -> rusqlite::Result<()> {
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "WITH going (hash, id) AS (VALUES {})
+             INSERT OR IGNORE INTO bgrs_keys (key_hash, bgrs_id)
+             SELECT b.key_hash, b.id FROM going CROSS JOIN bgrs AS b ON b.id = going.id AND b.key_hash = going.hash",
+            ["(?, ?)"; TOGETHER].join(", ")
+        )
+    });
+    for going in going.chunks(TOGETHER) {
+        // What is left over in it stays NULL, and finds no row.
+        let mut statement = connection.prepare_cached(&STATEMENT)?;
+        for (at, (hash, id)) in going.iter().enumerate() {
+            statement.raw_bind_parameter(2 * at + 1, hash)?;
+            statement.raw_bind_parameter(2 * at + 2, id)?;
+        }
+        statement.raw_execute()?;
+    }
+    Ok(())
+}
+
 /// What a row's key is found by.
 pub fn hash(owner: &Owner, key: &str) -> u32 {
     let mut hasher = blake3::Hasher::new();
@@ -152,6 +173,7 @@ pub fn hash(owner: &Owner, key: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Key;
 
     fn database() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
@@ -173,7 +195,7 @@ mod tests {
         let (rid, key) = (format!("{number:032x}"), key(number));
         let mut statement = connection.prepare_cached(sql).unwrap();
         statement.execute(params![rid, key.text, hash(&owner(), &key.text)]).unwrap();
-        keys.add(connection, &owner(), &key, connection.last_insert_rowid()).unwrap();
+        keys.add(connection, &[(hash(&owner(), &key.text), connection.last_insert_rowid())]).unwrap();
     }
 
     fn is_known(connection: &Connection, keys: &Keys, number: usize) -> bool {

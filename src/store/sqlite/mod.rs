@@ -3,6 +3,7 @@
 mod callbacks;
 mod campaigns;
 mod connection;
+mod inserts;
 mod keys;
 mod list;
 mod long;
@@ -55,30 +56,33 @@ impl Sqlite {
         let keys = Arc::new(Keys::load(&connection)?);
         let marks = Arc::new(Marks::open(path, &connection)?);
         let numbers = Arc::new(Numbers::load(&connection)?);
-        let told = (keys.clone(), marks.clone());
-        let writer = Writer::start(connection, move |connection, committed| {
-            told.0.ended(committed);
-            if let Err(error) = told.1.ended(connection) {
-                log::warn!("it is not known whether users have changed: {error}");
-            }
-        })?;
-        Ok(Self {
-            writer,
-            readers: Readers::start(path, READERS)?,
-            long: Long::new(path),
-            memory: Memory { keys, marks, numbers },
-        })
+        let memory = Memory { keys, marks, numbers, inserts: Arc::default() };
+        let writer = Writer::start(connection, memory.clone())?;
+        Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), memory })
     }
 
     /// Runs `act`, for which a caller waits, in the writer's next transaction and answers after its commit. It may be
     /// run more than once.
     async fn write<T: Send + 'static>(&self, act: impl FnMut(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
-        self.writer.run(Lane::Call, act, |_| ()).await
+        self.run(Lane::Call, act).await
     }
 
     /// The same for the background work: behind whatever callers wait for, a little of it at a time.
     async fn work<T: Send + 'static>(&self, act: impl FnMut(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
-        self.writer.run(Lane::Work, act, |_| ()).await
+        self.run(Lane::Work, act).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        mut act: impl FnMut(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let memory = self.memory.clone();
+        let act = move |connection: &Connection| {
+            memory.flush(connection)?;
+            act(connection)
+        };
+        self.writer.run(lane, act, |_| ()).await
     }
 
     /// Runs a look that takes long, on a connection of its own.

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, ffi, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::callbacks;
+use super::inserts::{self, Inserts, New};
 use super::keys::{self, Keys};
 use super::marks::Marks;
 use super::numbers::Numbers;
 use super::rows::{CALL, add_detail, read_call, read_rid, read_state};
 use super::users::{caller, is_still};
+use super::writer::Edges;
 use crate::model::{Answer, Call, Failure, Outcome, Owner, Rid, State, time};
 use crate::store::{Cancelled, Claim, Claimed, Ending, Inserted, Known, Lapsed, NewRequest, Rescued, Result};
 
-/// What an insertion has to know beside the tables.
+/// What the writer knows beside the tables.
 #[derive(Clone)]
 pub struct Memory {
     /// Which keys have been used.
@@ -23,10 +25,34 @@ pub struct Memory {
     pub marks: Arc<Marks>,
     /// The rows' numbers.
     pub numbers: Arc<Numbers>,
+    /// Rows that are not in the table yet.
+    pub inserts: Arc<Inserts>,
 }
 
-/// Inserts a row for a request that waits.
-pub fn insert(connection: &Connection, memory: &Memory, new: &NewRequest) -> Result<Inserted> {
+impl Memory {
+    /// Lets the table have all rows: to be called before anything looks at it.
+    pub fn flush(&self, connection: &Connection) -> Result<()> {
+        self.inserts.flush(connection, &self.keys, &self.numbers)
+    }
+}
+
+impl Edges for Memory {
+    fn before_commit(&self, connection: &Connection) -> Result<()> {
+        self.flush(connection)
+    }
+
+    fn ended(&self, connection: &Connection, committed: bool) {
+        // There are none left, but where the transaction was undone: its acts are run again.
+        self.inserts.take();
+        self.keys.ended(committed);
+        if let Err(error) = self.marks.ended(connection) {
+            log::warn!("it is not known whether users have changed: {error}");
+        }
+    }
+}
+
+/// Adds a row for a request that waits; it is in the table once all are flushed.
+pub fn insert(connection: &Connection, memory: &Memory, new: &Arc<NewRequest>) -> Result<Inserted> {
     let known = match &new.vouched {
         Some(known) => vouches(connection, &memory.marks, known)?,
         // A body may have taken long: its caller may be gone since.
@@ -35,23 +61,24 @@ pub fn insert(connection: &Connection, memory: &Memory, new: &NewRequest) -> Res
     if !known {
         return Ok(Inserted::Stranger);
     }
+    let hash = new.key.as_ref().map(|key| keys::hash(&new.owner, &key.text));
     // The writer is one: nobody uses the key in between.
-    if let Some(key) = &new.key
-        && let Some((rid, fingerprint)) = memory.keys.find(connection, &new.owner, &key.text)?
-    {
-        return Ok(if fingerprint == key.fingerprint { Inserted::Known(rid) } else { Inserted::KeyTaken });
+    if let (Some(key), Some(hash)) = (&new.key, hash) {
+        if memory.inserts.has(hash) {
+            memory.flush(connection)?;
+        }
+        if let Some((rid, fingerprint)) = memory.keys.find(connection, &new.owner, &key.text)? {
+            return Ok(if fingerprint == key.fingerprint { Inserted::Known(rid) } else { Inserted::KeyTaken });
+        }
     }
     let number = memory.numbers.of(new.rid);
-    match (insert_row(connection, number, new), number) {
-        // Somebody else has inserted a row of that number: any other does.
-        (Err(error), Some(_)) if is_taken(&error) => {
-            insert_row(connection, None, new)?;
-            memory.numbers.skip(connection.last_insert_rowid());
-        }
-        (outcome, _) => outcome?,
+    if number.is_none() {
+        memory.flush(connection)?;
     }
-    if let Some(key) = &new.key {
-        memory.keys.add(connection, &new.owner, key, connection.last_insert_rowid())?;
+    let waiting = memory.inserts.add(New { number, request: Arc::clone(new), hash });
+    // The key of a row whose number the database gives is remembered by it, so that it goes in alone.
+    if number.is_none() || waiting >= inserts::SIZES[0] {
+        memory.flush(connection)?;
     }
     Ok(Inserted::Stored)
 }
@@ -67,42 +94,6 @@ fn vouches(connection: &Connection, marks: &Marks, known: &Known) -> Result<bool
         known.see(mark);
     }
     Ok(still)
-}
-
-fn is_taken(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    matches!(code, Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID))
-}
-
-/// `number`: the row's; `None`: the next one.
-fn insert_row(connection: &Connection, number: Option<i64>, new: &NewRequest) -> rusqlite::Result<()> {
-    let sql =
-        "INSERT INTO bgrs (id, rid, source, user_id, method, name, headers, body, batch, upstream, secrets, timeout,
-                   repeatable, confidential, callback, idempotency_key, fingerprint, key_hash, created_dt)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    let call = &new.call;
-    connection.prepare_cached(sql)?.execute(params![
-        number,
-        new.rid.to_string(),
-        new.owner.source,
-        new.owner.id,
-        call.method,
-        call.name,
-        call.headers.to_json(),
-        call.body.map(|length| length as i64),
-        call.batch.map(|elements| elements as i64),
-        call.upstream,
-        call.secrets,
-        call.timeout.map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)),
-        call.repeatable,
-        call.confidential,
-        call.callback,
-        new.key.as_ref().map(|key| &key.text),
-        new.key.as_ref().map(|key| key.fingerprint),
-        new.key.as_ref().map(|key| keys::hash(&new.owner, &key.text)),
-        time::format(new.created),
-    ])?;
-    Ok(())
 }
 
 /// Ends a request that has not ended.

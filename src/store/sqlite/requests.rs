@@ -22,7 +22,7 @@ use crate::store::{
 #[async_trait]
 impl Store for Sqlite {
     async fn insert_then(&self, new: NewRequest, then: Then) -> Result<Inserted> {
-        let memory = self.memory.clone();
+        let (memory, new) = (self.memory.clone(), Arc::new(new));
         let act = move |connection: &Connection| insert(connection, &memory, &new);
         let then = |inserted: &Inserted| {
             if *inserted == Inserted::Stored {
@@ -149,11 +149,12 @@ impl Store for Sqlite {
     }
 
     async fn adopt(&self, new: NewRequest, lease: Timestamp, detail: &str) -> Result<Option<Claim>> {
-        let (memory, detail) = (self.memory.clone(), detail.to_owned());
+        let (memory, new, detail) = (self.memory.clone(), Arc::new(new), detail.to_owned());
         self.write(move |connection| {
             if insert(connection, &memory, &new)? != Inserted::Stored {
                 return Ok(None);
             }
+            memory.flush(connection)?;
             let claim = Claim { id: connection.last_insert_rowid(), rid: new.rid, attempt: 1 };
             let now = time::format(new.created);
             let sql = "UPDATE bgrs SET status_id = 2, attempts = 1, started_dt = ?, lease_dt = ? WHERE id = ?";

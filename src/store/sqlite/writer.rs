@@ -56,6 +56,14 @@ pub trait Act: Send {
     fn post(&self) -> Option<&Post>;
 }
 
+/// What is done at the edges of the writer's transactions.
+pub trait Edges: Send {
+    /// The last act of each, and behind each act that is run apart.
+    fn before_commit(&self, connection: &Connection) -> Result<()>;
+    /// It was committed, or undone.
+    fn ended(&self, connection: &Connection, committed: bool);
+}
+
 struct Pending<T, F, N> {
     act: F,
     /// What follows upon it.
@@ -87,12 +95,12 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send, N: FnOnce(&T) + Send> A
 }
 
 impl Writer {
-    /// Starts the thread on an open database; `ended` is told of each transaction whether it was committed, or undone.
-    pub fn start(connection: Connection, ended: impl Fn(&Connection, bool) + Send + 'static) -> Result<Self> {
+    /// Starts the thread on an open database.
+    pub fn start(connection: Connection, edges: impl Edges + 'static) -> Result<Self> {
         let ((calls, calling), (work, working)) = (unbounded(), unbounded());
         std::thread::Builder::new()
             .name("bgrs-write".to_owned())
-            .spawn(move || serve(&connection, Waiting::new(calling, working), &ended))
+            .spawn(move || serve(&connection, Waiting::new(calling, working), &edges))
             .map_err(|error| Error::Other(error.to_string()))?;
         Ok(Self { calls, work })
     }
@@ -175,21 +183,22 @@ fn take(lane: &Receiver<Box<dyn Act>>, batch: &mut Vec<Box<dyn Act>>, most: usiz
     batch.extend(lane.try_iter().take(most));
 }
 
-fn serve(connection: &Connection, mut waiting: Waiting, ended: &impl Fn(&Connection, bool)) {
+fn serve(connection: &Connection, mut waiting: Waiting, edges: &impl Edges) {
     let mut batch = Vec::with_capacity(CALLS);
     while waiting.next(&mut batch) {
-        commit_together(connection, &mut batch, ended);
+        commit_together(connection, &mut batch, edges);
     }
 }
 
 /// Runs a batch in one transaction and answers each of its acts.
-fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>, ended: &impl Fn(&Connection, bool)) {
+fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>, edges: &impl Edges) {
     let mut begun = false;
     let together = transaction(connection, || {
         begun = true;
-        batch.iter_mut().try_for_each(|act| act.run(connection))
+        batch.iter_mut().try_for_each(|act| act.run(connection))?;
+        edges.before_commit(connection)
     });
-    ended(connection, together.is_ok());
+    edges.ended(connection, together.is_ok());
     // Where it could not even begin, another program holds the database: it has been waited for long enough.
     if together.is_ok() || !begun {
         return post::deliver(batch.drain(..).map(|act| (act, together.clone())));
@@ -197,11 +206,11 @@ fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>, ended
     let mut outcomes = Vec::with_capacity(batch.len());
     let committed = transaction(connection, || {
         for act in batch.iter_mut() {
-            outcomes.push(run_apart(connection, act.as_mut())?);
+            outcomes.push(run_apart(connection, act.as_mut(), edges)?);
         }
         Ok(())
     });
-    ended(connection, committed.is_ok());
+    edges.ended(connection, committed.is_ok());
     post::deliver(batch.drain(..).enumerate().map(|(at, act)| {
         let own = outcomes.get(at).cloned().unwrap_or(Ok(()));
         (act, own.and(committed.clone()))
@@ -222,9 +231,9 @@ fn transaction(connection: &Connection, acts: impl FnOnce() -> Result<()>) -> Re
 }
 
 /// Runs one act behind a savepoint: its error undoes it alone. The outer error is the whole transaction's.
-fn run_apart(connection: &Connection, act: &mut dyn Act) -> Result<Result<()>> {
+fn run_apart(connection: &Connection, act: &mut dyn Act, edges: &impl Edges) -> Result<Result<()>> {
     execute(connection, "SAVEPOINT act")?;
-    let outcome = act.run(connection);
+    let outcome = act.run(connection).and_then(|()| edges.before_commit(connection));
     if let Err(error) = &outcome {
         // A full disk ends the whole transaction; then no act of it is durable.
         if connection.is_autocommit() {

@@ -1,0 +1,162 @@
+//! Rows of new requests on their way into the table, several by one statement: its fixed costs (cursors on the table and on
+//! its indexes, AUTOINCREMENT's row) are a quarter of an insertion's.
+//!
+//! Acts of the writer add rows; whatever looks at the table flushes them first, and a transaction does before its commit.
+
+use std::fmt::Write;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use rusqlite::{CachedStatement, Connection, ffi};
+
+use super::keys::Keys;
+use super::numbers::Numbers;
+use crate::model::time;
+use crate::store::{NewRequest, Result};
+
+/// How many rows go in by one statement, the most first. More than these gain nothing that can be measured.
+pub const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
+
+/// As [`bind`] gives them.
+const COLUMNS: [&str; 19] = [
+    "id",
+    "rid",
+    "source",
+    "user_id",
+    "method",
+    "name",
+    "headers",
+    "body",
+    "batch",
+    "upstream",
+    "secrets",
+    "timeout",
+    "repeatable",
+    "confidential",
+    "callback",
+    "idempotency_key",
+    "fingerprint",
+    "key_hash",
+    "created_dt",
+];
+
+/// A row that is not there yet.
+pub struct New {
+    /// Its number; `None`: the one that the database gives it.
+    pub number: Option<i64>,
+    /// What it keeps.
+    pub request: Arc<NewRequest>,
+    /// With a key: what it is found by.
+    pub hash: Option<u32>,
+}
+
+/// The rows of the transaction under way that are not in the table yet.
+#[derive(Default)]
+pub struct Inserts(Mutex<Vec<New>>);
+
+impl Inserts {
+    /// Adds a row, and says how many there are now.
+    pub fn add(&self, new: New) -> usize {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.push(new);
+        rows.len()
+    }
+
+    /// Whether there is one whose key has this digest.
+    pub fn has(&self, hash: u32) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|new| new.hash == Some(hash))
+    }
+
+    /// Takes out all that there are.
+    pub fn take(&self) -> Vec<New> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Inserts all that there are.
+    pub fn flush(&self, connection: &Connection, keys: &Keys, numbers: &Numbers) -> Result<()> {
+        let mut rows = self.take();
+        match rows.as_mut_slice() {
+            [] => return Ok(()),
+            [new] => insert_one(connection, numbers, new)?,
+            // Where one fails, the writer runs the acts again, each by itself.
+            many => insert(connection, many)?,
+        }
+        let keyed: Vec<_> = rows.iter().filter_map(|new| Some((new.hash?, new.number?))).collect();
+        if keyed.is_empty() { Ok(()) } else { keys.add(connection, &keyed) }
+    }
+}
+
+/// Inserts a row, with another number where its own is taken.
+fn insert_one(connection: &Connection, numbers: &Numbers, new: &mut New) -> Result<()> {
+    match insert(connection, std::slice::from_ref(new)) {
+        // Somebody else has inserted a row of that number: any other does.
+        Err(error) if new.number.is_some() && is_taken(&error) => {
+            new.number = None;
+            insert(connection, std::slice::from_ref(new))?;
+            numbers.skip(connection.last_insert_rowid());
+        }
+        outcome => outcome?,
+    }
+    new.number = Some(connection.last_insert_rowid());
+    Ok(())
+}
+
+fn is_taken(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID))
+}
+
+/// Inserts rows by as few statements as there can be.
+fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
+    static STATEMENTS: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(statement));
+    for (size, sql) in SIZES.iter().zip(STATEMENTS.iter()) {
+        while rows.len() >= *size {
+            let (these, behind) = rows.split_at(*size);
+            let mut statement = connection.prepare_cached(sql)?;
+            for (at, new) in these.iter().enumerate() {
+                bind(&mut statement, at * COLUMNS.len(), new)?;
+            }
+            statement.raw_execute()?;
+            rows = behind;
+        }
+    }
+    Ok(())
+}
+
+fn statement(rows: usize) -> String {
+    let row = format!("({})", vec!["?"; COLUMNS.len()].join(", "));
+    let mut sql = String::new();
+    // Writing to a string cannot fail.
+    let _ = write!(sql, "INSERT INTO bgrs ({}) VALUES {}", COLUMNS.join(", "), vec![row; rows].join(", "));
+    sql
+}
+
+/// Gives a statement a row's values, behind `at` others.
+fn bind(statement: &mut CachedStatement<'_>, at: usize, new: &New) -> rusqlite::Result<()> {
+    let (request, call) = (&*new.request, &new.request.call);
+    let key = request.key.as_ref();
+    let timeout = call.timeout.map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    let mut column = at;
+    let mut next = || {
+        column += 1;
+        column
+    };
+    statement.raw_bind_parameter(next(), new.number)?;
+    statement.raw_bind_parameter(next(), request.rid.to_string())?;
+    statement.raw_bind_parameter(next(), &request.owner.source)?;
+    statement.raw_bind_parameter(next(), &request.owner.id)?;
+    statement.raw_bind_parameter(next(), &call.method)?;
+    statement.raw_bind_parameter(next(), &call.name)?;
+    statement.raw_bind_parameter(next(), call.headers.to_json())?;
+    statement.raw_bind_parameter(next(), call.body.map(|length| length as i64))?;
+    statement.raw_bind_parameter(next(), call.batch.map(|elements| elements as i64))?;
+    statement.raw_bind_parameter(next(), &call.upstream)?;
+    statement.raw_bind_parameter(next(), &call.secrets)?;
+    statement.raw_bind_parameter(next(), timeout)?;
+    statement.raw_bind_parameter(next(), call.repeatable)?;
+    statement.raw_bind_parameter(next(), call.confidential)?;
+    statement.raw_bind_parameter(next(), &call.callback)?;
+    statement.raw_bind_parameter(next(), key.map(|key| &key.text))?;
+    statement.raw_bind_parameter(next(), key.map(|key| key.fingerprint))?;
+    statement.raw_bind_parameter(next(), new.hash)?;
+    statement.raw_bind_parameter(next(), time::format(request.created))
+}
