@@ -20,15 +20,20 @@ pub struct Credentials {
     pub password: Zeroizing<String>,
 }
 
-/// Reads the values of all `Authorization` headers of a call.
+/// The one value of a call's `Authorization` headers.
 ///
 /// # Errors
-/// [`Error::Missing`] without one, [`Error::Malformed`] for whatever is not exactly one pair of Basic credentials.
-pub fn parse<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Credentials, Error> {
+/// [`Error::Missing`] without one, [`Error::Malformed`] where there are more.
+pub fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<&'a [u8], Error> {
     let value = values.next().ok_or(Error::Missing)?;
-    if values.next().is_some() {
-        return Err(Error::Malformed);
-    }
+    if values.next().is_some() { Err(Error::Malformed) } else { Ok(value) }
+}
+
+/// Reads the value of an `Authorization` header.
+///
+/// # Errors
+/// [`Error::Malformed`] for whatever is not one pair of Basic credentials.
+pub fn parse(value: &[u8]) -> Result<Credentials, Error> {
     credentials(value).ok_or(Error::Malformed)
 }
 
@@ -49,7 +54,7 @@ mod tests {
     use super::*;
 
     fn parsed(values: &[&str]) -> Result<(String, String), Error> {
-        let credentials = parse(values.iter().map(|value| value.as_bytes()))?;
+        let credentials = parse(only(values.iter().map(|value| value.as_bytes()))?)?;
         Ok((credentials.login.clone(), credentials.password.to_string()))
     }
 

@@ -160,5 +160,5 @@ impl Forward {
 /// Whose passwords are guessed at; tokens and cookies are too long to guess, and have no login.
 fn login(source: &str, credentials: &Headers) -> Option<String> {
     let value = credentials.get("authorization")?;
-    basic::parse(std::iter::once(value)).ok().map(|credentials| format!("{source} {}", credentials.login))
+    basic::parse(value).ok().map(|credentials| format!("{source} {}", credentials.login))
 }

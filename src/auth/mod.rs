@@ -58,8 +58,8 @@ pub enum Error {
 pub struct Authenticator {
     users: Arc<dyn Users>,
     throttle: Throttle,
-    /// By keyed hashes of login and password: the users as they were when the two were verified. It counts only while
-    /// the user's row says the same: a changed password or a removed user, by whatever process, ends it at once.
+    /// By keyed hashes of what the callers sent: the users as they were when it was verified. It counts only while the
+    /// user's row says the same: a changed password or a removed user, by whatever process, ends it at once.
     remembered: Mutex<LruCache<[u8; 32], Arc<Known>>>,
     key: Zeroizing<[u8; 32]>,
     /// What an unknown login's password is compared with, so that it takes as long as a known one's.
@@ -96,12 +96,13 @@ impl Authenticator {
         values: impl Iterator<Item = &'a [u8]>,
         address: Option<IpAddr>,
     ) -> Result<Caller, Error> {
-        let credentials = basic::parse(values)?;
+        let sent = basic::only(values)?;
         // Looked up whenever any process can have changed something: what it changes about the user counts at once.
-        let (trace, mark) = (self.trace(&credentials), self.users.mark());
+        let (trace, mark) = (self.trace(sent), self.users.mark());
         if let Some(caller) = self.still_knows(&trace, mark) {
             return Ok(caller);
         }
+        let credentials = basic::parse(sent)?;
         let user = self.users.find(&credentials.login).await?;
         if let Some(user) = &user
             && self.remembers(&trace, user, mark)
@@ -109,14 +110,13 @@ impl Authenticator {
             return Ok(caller(user));
         }
         // In a box: of those who are remembered, no call's future is to be as large.
-        Box::pin(self.check(credentials, user, address)).await
+        Box::pin(self.check(credentials, trace, user, address)).await
     }
 
     /// The caller as remembered, without a look at the user's row. Whoever acts on it must make the act itself look
     /// whether the row still says so, unless [`Known::is_current`] does by the [`Authenticator::mark`].
     pub fn recall<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Option<Arc<Known>> {
-        let credentials = basic::parse(values).ok()?;
-        let trace = self.trace(&credentials);
+        let trace = self.trace(basic::only(values).ok()?);
         self.lock().get(&trace).cloned()
     }
 
@@ -141,12 +141,12 @@ impl Authenticator {
     async fn check(
         &self,
         credentials: Credentials,
+        trace: [u8; 32],
         user: Option<User>,
         address: Option<IpAddr>,
     ) -> Result<Caller, Error> {
         let tries = self.throttle.tries(&credentials.login, address);
         let mut wrong = tries.lock().await;
-        let trace = self.trace(&credentials);
         if let Some(user) = &user
             && self.remembers(&trace, user, None)
         {
@@ -190,12 +190,8 @@ impl Authenticator {
     }
 
     /// Under what verified credentials are remembered; they cannot be read from it.
-    fn trace(&self, credentials: &Credentials) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        for part in [&credentials.login, &*credentials.password] {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-        }
-        *hasher.finalize().as_bytes()
+    fn trace(&self, sent: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.key, sent).as_bytes()
     }
 
     /// The caller, if nothing can have changed since the user's row was looked at.

@@ -46,6 +46,10 @@ const OURS: &str = "bgrs-";
 /// The name under which the server stands in `Via` (RFC 9110 section 7.6.3).
 const VIA: &str = "1.1 bgrs-server";
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// Of a call, what says where it came from: written anew for an upstream.
 const ORIGIN: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
@@ -71,6 +75,8 @@ impl Fields for http::HeaderMap {
 pub trait Gather {
     /// Adds a field behind those that are there; its name is in lower case.
     fn append(&mut self, name: &str, value: &[u8]);
+    /// The same for a field that is the server's own.
+    fn add(&mut self, name: HeaderName, value: Cow<'static, str>);
     /// Takes a field out; `name` in lower case.
     fn remove(&mut self, name: &str);
 }
@@ -78,6 +84,10 @@ pub trait Gather {
 impl Gather for Headers {
     fn append(&mut self, name: &str, value: &[u8]) {
         self.append(name, value);
+    }
+
+    fn add(&mut self, name: HeaderName, value: Cow<'static, str>) {
+        self.append(name.as_str(), value.as_bytes());
     }
 
     fn remove(&mut self, name: &str) {
@@ -89,6 +99,16 @@ impl Gather for http::HeaderMap {
     fn append(&mut self, name: &str, value: &[u8]) {
         // What one side's library has let in, the other's takes: both know no more than RFC 9110 section 5 allows.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+            self.append(name, value);
+        }
+    }
+
+    fn add(&mut self, name: HeaderName, value: Cow<'static, str>) {
+        let value = match value {
+            Cow::Borrowed(text) => HeaderValue::from_str(text),
+            Cow::Owned(text) => HeaderValue::try_from(text),
+        };
+        if let Ok(value) = value {
             self.append(name, value);
         }
     }
@@ -141,25 +161,27 @@ pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, kept: &mut impl Gat
         let values = headers.get_all(name).filter_map(|value| value.to_str().ok());
         values.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(", ")
     };
-    let listed =
-        |before: String, own: &str| if before.is_empty() { own.to_owned() } else { format!("{before}, {own}") };
+    let listed = |before: String, own: Cow<'static, str>| {
+        if before.is_empty() { own } else { Cow::Owned(format!("{before}, {own}")) }
+    };
     let believed = |name: &Name| if origin.trusted { all(name) } else { String::new() };
-    let or = |said: String, own: &str| if said.is_empty() { own.to_owned() } else { said };
-    let peer = origin.peer.map(|peer| peer.to_string());
-    if let Some(host) = origin.host {
+    let or = |said: String, own: Cow<'static, str>| if said.is_empty() { own } else { Cow::Owned(said) };
+    let (peer, host) = (origin.peer.map(|peer| peer.to_string()), origin.host);
+    let element = forwarded(origin, peer.as_deref());
+    if let Some(host) = host {
         kept.append("host", host.as_bytes());
     }
-    kept.append("via", listed(all(&header::VIA), VIA).as_bytes());
-    kept.append("forwarded", listed(believed(&header::FORWARDED), &forwarded(origin, peer.as_deref())).as_bytes());
-    if let Some(peer) = &peer {
-        kept.append("x-forwarded-for", listed(believed(&header::X_FORWARDED_FOR), peer).as_bytes());
+    kept.add(http::header::VIA, listed(all(&header::VIA), Cow::Borrowed(VIA)));
+    kept.add(http::header::FORWARDED, listed(believed(&header::FORWARDED), Cow::Owned(element)));
+    if let Some(peer) = peer {
+        kept.add(FORWARDED_FOR, listed(believed(&header::X_FORWARDED_FOR), Cow::Owned(peer)));
     } else if origin.trusted && headers.contains_key(header::X_FORWARDED_FOR) {
-        kept.append("x-forwarded-for", all(&header::X_FORWARDED_FOR).as_bytes());
+        kept.add(FORWARDED_FOR, Cow::Owned(all(&header::X_FORWARDED_FOR)));
     }
-    if let Some(host) = origin.host {
-        kept.append("x-forwarded-host", or(believed(&header::X_FORWARDED_HOST), host).as_bytes());
+    if let Some(host) = host {
+        kept.add(FORWARDED_HOST, or(believed(&header::X_FORWARDED_HOST), Cow::Owned(host.to_owned())));
     }
-    kept.append("x-forwarded-proto", or(believed(&header::X_FORWARDED_PROTO), "http").as_bytes());
+    kept.add(FORWARDED_PROTO, or(believed(&header::X_FORWARDED_PROTO), Cow::Borrowed("http")));
 }
 
 /// One element of `Forwarded` (RFC 7239 section 4); `peer` is the origin's, as text.

@@ -259,7 +259,8 @@ pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResp
     let who = manage::who(&req)?;
     let caller = who.caller.as_ref();
     let sent = req.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let login = caller.and_then(|_| basic::parse(sent).ok()).map(|credentials| credentials.login);
+    let credentials = caller.and_then(|_| basic::parse(basic::only(sent).ok()?).ok());
+    let login = credentials.map(|credentials| credentials.login);
     let shown = Shown {
         login,
         user_id: &who.owner.id,

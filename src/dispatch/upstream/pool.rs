@@ -91,14 +91,20 @@ impl Pool {
         }
     }
 
-    /// An idle connection that can be used.
+    /// An idle connection that can be used. Those that cannot and were used before it are left to the sweep.
     fn take(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.lock();
         let now = Instant::now();
-        idle.connections.retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < IDLE);
-        // One that is not ready yet has its call's body still to send, or is about to be.
-        let at = idle.connections.iter().rposition(|idle| idle.sender.is_ready())?;
-        Some(idle.connections.remove(at).sender)
+        for at in (0..idle.connections.len()).rev() {
+            let Idle { sender, since } = &idle.connections[at];
+            if sender.is_closed() || now.duration_since(*since) >= IDLE {
+                idle.connections.remove(at);
+            } else if sender.is_ready() {
+                return Some(idle.connections.remove(at).sender);
+            }
+            // One that is not ready yet has its call's body still to send, or is about to be.
+        }
+        None
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, Error> {
