@@ -1,7 +1,10 @@
 //! A server of its own: listens, runs what [`crate::Builder`] builds until a signal, and ends in order.
 
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::io::Write;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_cors::Cors;
@@ -41,8 +44,12 @@ pub async fn serve(builder: Builder) -> Result<(), Error> {
     if let Some(administrator) = bgrs.administrator() {
         say(administrator);
     }
-    let server = http_server(&config, sockets, bgrs.mount())?;
+    let mut server = http_server(&config, sockets, bgrs.mount())?;
     let stop = server.handle();
+    // Its first poll starts the threads that accept and answer: they would inherit the priority that this one gets below.
+    if let Poll::Ready(ended) = poll_fn(|cx| Poll::Ready(Pin::new(&mut server).poll(cx))).await {
+        ended.map_err(|error| Error::new("server.workers", error))?;
+    }
     let running = tokio::spawn(server);
     addresses.iter().for_each(|address| say(format_args!("listening on {address}")));
     // Every thread that accepts, answers or writes is there: what is left to this one is the background work.

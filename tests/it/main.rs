@@ -25,6 +25,7 @@ mod openapi;
 mod overview;
 mod passwords;
 mod prefer;
+mod priority;
 mod recovery;
 mod rerun;
 mod result;
