@@ -103,7 +103,7 @@ fn the_file_by_itself_is_the_defaults() {
     let config = Config::load(None, std::iter::empty()).expect("the defaults load");
     let seconds = Duration::from_secs;
     assert_eq!(config.server.listen, [Listen::Tcp(([127, 0, 0, 1], 8080).into())]);
-    assert_eq!(config.server.workers, 1);
+    assert_eq!(config.server.workers, 2);
     assert_eq!(config.server.max_body, 1 << 30);
     assert_eq!(config.server.read_timeout, seconds(30));
     assert_eq!(config.server.body_timeout, seconds(60 * 60));

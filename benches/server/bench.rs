@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::home::Settings;
 use crate::load::{Extent, Figures, Load, Requests, run};
 use crate::process::Process;
 
@@ -30,7 +31,7 @@ pub struct Scale {
 /// What each measurement is given.
 pub struct Bench<'a> {
     pub scale: Scale,
-    pub log: Option<String>,
+    pub settings: Settings,
     pub dir: &'a Path,
 }
 

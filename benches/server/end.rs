@@ -89,7 +89,7 @@ fn round(bench: &Bench<'_>) -> anyhow::Result<Round> {
 /// design.
 fn start(bench: &Bench<'_>) -> anyhow::Result<(Home, Process, Vec<u8>)> {
     let home = Home::create(bench.fresh("end"), CONCURRENCY)?;
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let me = latency::Connection::open(server.addr)?.get(ME, 200)?;
     Ok((home, server, me))
 }

@@ -13,7 +13,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use serde_json::json;
 
-use crate::home::{CONCURRENCY, Home};
+use crate::home::{CONCURRENCY, Home, Settings};
 use crate::http;
 use crate::load::{Extent, Load, Requests, Rid, run};
 
@@ -24,15 +24,15 @@ pub struct Stored {
 }
 
 /// A folder, its server stopped, with so many finished requests that had no body in their answer.
-pub fn finished(dir: PathBuf, count: usize, log: Option<&str>) -> anyhow::Result<Stored> {
+pub fn finished(dir: PathBuf, count: usize, settings: &Settings) -> anyhow::Result<Stored> {
     let home = Home::create(dir, CONCURRENCY)?;
-    let rid = run_one_without_body(&home, log)?;
+    let rid = run_one_without_body(&home, settings)?;
     let rids = copy_request(&mut home.database()?, &rid, count)?;
     Ok(Stored { home, rids: Arc::new(rids) })
 }
 
 /// Leaves at least so many requests queued, by a server that is killed while they wait; gives how many.
-pub fn leave_queued(home: &Home, count: usize, log: Option<&str>) -> anyhow::Result<u64> {
+pub fn leave_queued(home: &Home, count: usize, settings: &Settings) -> anyhow::Result<u64> {
     let count = u64::try_from(count)?;
     home.configure(1)?;
     for _ in 0..20 {
@@ -42,7 +42,7 @@ pub fn leave_queued(home: &Home, count: usize, log: Option<&str>) -> anyhow::Res
             return Ok(queued);
         }
         let load = Load { connections: 128, extent: Extent::Count((count - queued) * 11 / 10 + 1), expected: 202 };
-        let server = home.start(log)?;
+        let server = home.start(settings)?;
         run(server.addr, &load, Requests::submission())?;
         server.kill()?;
     }
@@ -50,9 +50,9 @@ pub fn leave_queued(home: &Home, count: usize, log: Option<&str>) -> anyhow::Res
 }
 
 /// A folder, its server stopped, with one result of so many bytes; gives its rid.
-pub fn large_result(dir: PathBuf, size: u64, log: Option<&str>) -> anyhow::Result<(Home, String)> {
+pub fn large_result(dir: PathBuf, size: u64, settings: &Settings) -> anyhow::Result<(Home, String)> {
     let home = Home::create(dir, CONCURRENCY)?;
-    let server = home.start(log)?;
+    let server = home.start(settings)?;
     let rid = http::submitted(http::get(server.addr, "/v2.5/users/me?bgrs=yes")?)?;
     let info = http::ended(server.addr, &rid)?;
     server.stop()?;
@@ -66,8 +66,8 @@ pub fn large_result(dir: PathBuf, size: u64, log: Option<&str>) -> anyhow::Resul
 }
 
 /// A call whose answer is 204: the removal of a user.
-fn run_one_without_body(home: &Home, log: Option<&str>) -> anyhow::Result<String> {
-    let server = home.start(log)?;
+fn run_one_without_body(home: &Home, settings: &Settings) -> anyhow::Result<String> {
+    let server = home.start(settings)?;
     let user = json!({ "login": "bench", "password": "a bench's secret" });
     let made = http::post(server.addr, "/v2.5/users", &user)?.expect(200)?.json()?;
     let target = format!("/v2.5/users/{}?bgrs=yes", made["id"]);

@@ -38,9 +38,9 @@ struct Size {
 fn disk(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let count = bench.scale.tiny;
     let home = Home::create(bench.fresh("tiny"), CONCURRENCY)?;
-    home.start(bench.log.as_deref())?.stop()?;
+    home.start(&bench.settings)?.stop()?;
     let before = size(&home)?;
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let load = Load { connections: bench.scale.read_connections, extent: Extent::Count(count), expected: 202 };
     run(server.addr, &load, Requests::submission())?;
     let finished = home.drained()?;
@@ -82,9 +82,9 @@ fn empty(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
 /// checked a password and read the status of as many requests.
 fn stored(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let count = bench.scale.finished_stored;
-    let log = bench.log.as_deref();
-    let few = fixture::finished(bench.fresh("few"), FEW, log)?;
-    let many = fixture::finished(bench.fresh("many"), count, log)?;
+    let settings = &bench.settings;
+    let few = fixture::finished(bench.fresh("few"), FEW, settings)?;
+    let many = fixture::finished(bench.fresh("many"), count, settings)?;
     let known = spread(&many.rids);
     let (mut lesser, mut greater) = (Vec::new(), Vec::new());
     for round in 1..=bench.scale.rounds {
@@ -111,7 +111,7 @@ fn stored(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
 
 /// `VmRSS` of a server that was started, has said how these requests stand, and rests.
 fn resident(bench: &Bench<'_>, home: &Home, rids: &[Rid]) -> anyhow::Result<f64> {
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     for rid in rids {
         let rid = str::from_utf8(rid)?;
         http::get(server.addr, &format!("/bgrs/{rid}"))?.expect(200)?.drain()?;

@@ -71,7 +71,7 @@ impl Setting<'_> {
         let addr = self.upstream.addr;
         let upstream = format!("\n[[upstream]]\nprefix = \"/up\"\nurl = \"http://{addr}\"\nauth = \"local\"\n{routes}");
         File::options().append(true).open(home.path().join("bgrs.toml"))?.write_all(upstream.as_bytes())?;
-        let server = home.start(self.bench.log.as_deref())?;
+        let server = home.start(&self.bench.settings)?;
         check(server.addr)?;
         Ok((home, server))
     }

@@ -14,6 +14,15 @@ use crate::process::Process;
 /// `background.concurrency` as it is by default.
 pub const CONCURRENCY: u32 = 64;
 
+/// How servers are started, where not by their defaults.
+#[derive(Default)]
+pub struct Settings {
+    /// `RUST_LOG`.
+    pub log: Option<String>,
+    /// `server.workers`.
+    pub workers: Option<u16>,
+}
+
 /// A server's folder.
 pub struct Home {
     dir: PathBuf,
@@ -45,8 +54,8 @@ impl Home {
         Ok(Self { dir })
     }
 
-    /// Starts the server; `log` is its `RUST_LOG`.
-    pub fn start(&self, log: Option<&str>) -> anyhow::Result<Process> {
+    /// Starts the server.
+    pub fn start(&self, settings: &Settings) -> anyhow::Result<Process> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bgrs-server"));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -59,8 +68,11 @@ impl Home {
             .arg(self.dir.join("bgrs.toml"))
             .current_dir(&self.dir)
             .env("BGRS_ADMIN_PASSWORD", PASSWORD);
-        if let Some(log) = log {
+        if let Some(log) = &settings.log {
             command.env("RUST_LOG", log);
+        }
+        if let Some(workers) = settings.workers {
+            command.env("BGRS_SERVER__WORKERS", workers.to_string());
         }
         Process::start(command, &self.dir.join("stderr.log"))
     }

@@ -34,6 +34,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use bench::{Bench, Scale};
+use home::Settings;
 use load::{Extent, Load, Requests};
 use report::Report;
 
@@ -49,6 +50,9 @@ struct Arguments {
     /// The server's log level, such as `warn`; without it the server logs as it does by default
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
+    /// The server's HTTP threads, `server.workers`; without it the server has as many as by default
+    #[arg(long, global = true)]
+    workers: Option<u16>,
     /// Rounds of each comparison; with fewer than 5 no target is judged
     #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -130,7 +134,8 @@ fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.dir)?;
     let mut dir = tempfile::Builder::new().prefix("bgrs-bench-").tempdir_in(&arguments.dir)?;
     dir.disable_cleanup(arguments.keep);
-    let bench = Bench { scale, log: arguments.log, dir: dir.path() };
+    let settings = Settings { log: arguments.log, workers: arguments.workers };
+    let bench = Bench { scale, settings, dir: dir.path() };
     let mut report = Report::new(dir.path(), !smoke && arguments.rounds >= 5)?;
     let outcome = measure(&command, &bench, smoke, &mut report);
     if outcome.is_err() {

@@ -27,7 +27,7 @@ pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
 
 fn idle(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let home = Home::create(bench.dir.join("idle"), CONCURRENCY)?;
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     thread::sleep(bench.scale.settle);
     let Memory { resident, peak } = server.memory()?;
     report.judge(
@@ -42,7 +42,7 @@ fn idle(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
 
 fn upload(bench: &Bench<'_>, framing: Framing, how: &str, report: &mut Report) -> anyhow::Result<()> {
     let home = Home::create(bench.dir.join("upload"), CONCURRENCY)?;
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let before = baseline(bench, &server)?;
     let target = "/v2.5/users?bgrs=yes";
     let answer = http::upload(server.addr, target, bench.scale.payload, framing)?;
@@ -63,9 +63,9 @@ fn upload(bench: &Bench<'_>, framing: Framing, how: &str, report: &mut Report) -
 
 fn download(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let size = bench.scale.payload;
-    let log = bench.log.as_deref();
-    let (home, rid) = fixture::large_result(bench.dir.join("download"), size, log)?;
-    let server = home.start(log)?;
+    let settings = &bench.settings;
+    let (home, rid) = fixture::large_result(bench.dir.join("download"), size, settings)?;
+    let server = home.start(settings)?;
     let before = baseline(bench, &server)?;
     let result = http::get(server.addr, &format!("/bgrs/{rid}/result"))?;
     let got = result.expect(200)?.drain()?;
@@ -84,7 +84,7 @@ fn download(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
 fn many_finished(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let count = bench.scale.finished;
     let home = Home::create(bench.dir.join("finished"), CONCURRENCY)?;
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let before = baseline(bench, &server)?;
     let load = Load { connections: 32, extent: Extent::Count(count), expected: 202 };
     run(server.addr, &load, Requests::submission())?;

@@ -28,14 +28,14 @@ const KEYS: [&str; 12] = [
 
 pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let scale = &bench.scale;
-    let log = bench.log.as_deref();
+    let settings = &bench.settings;
     let connections = scale.read_connections;
     println!("reads, {connections} connections");
-    let many = fixture::finished(bench.dir.join("many"), scale.read_stored, log)?;
-    let few = fixture::finished(bench.dir.join("few"), scale.few_stored, log)?;
+    let many = fixture::finished(bench.dir.join("many"), scale.read_stored, settings)?;
+    let few = fixture::finished(bench.dir.join("few"), scale.few_stored, settings)?;
     let database = bench.dir.join("reads.sqlite3");
     reference::fill(&database, &many.rids)?;
-    let processes = [reference::start(&database)?, many.home.start(log)?, few.home.start(log)?];
+    let processes = [reference::start(&database)?, many.home.start(settings)?, few.home.start(settings)?];
     let mut contestants = [
         Contestant::new("reference", scale.read_stored, processes[0].addr, &many.rids),
         Contestant::new("server", scale.read_stored, processes[1].addr, &many.rids),

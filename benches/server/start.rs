@@ -13,11 +13,11 @@ const LIMIT: f64 = 2.0;
 
 pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     println!("start");
-    let log = bench.log.as_deref();
+    let settings = &bench.settings;
     let empty = Home::create(bench.dir.join("empty"), CONCURRENCY)?;
-    empty.start(log)?.stop()?;
-    let full = fixture::finished(bench.dir.join("full"), bench.scale.many_stored, log)?.home;
-    let queued = fixture::leave_queued(&full, bench.scale.queued, log)?;
+    empty.start(settings)?.stop()?;
+    let full = fixture::finished(bench.dir.join("full"), bench.scale.many_stored, settings)?.home;
+    let queued = fixture::leave_queued(&full, bench.scale.queued, settings)?;
     let ended = count_rows(&full.database()?)? - queued;
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for round in 1..=bench.scale.rounds {
@@ -41,7 +41,7 @@ pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
 /// Starts a server on a copy of the data, so that every round finds the same queue.
 fn start(bench: &Bench<'_>, home: &Home) -> anyhow::Result<Duration> {
     let copy = home.copy(bench.dir.join("copy"))?;
-    let server = copy.start(bench.log.as_deref())?;
+    let server = copy.start(&bench.settings)?;
     let time = server.ready_after;
     server.kill()?;
     copy.remove()?;
@@ -51,7 +51,7 @@ fn start(bench: &Bench<'_>, home: &Home) -> anyhow::Result<Duration> {
 /// What was queued does run, and ends well.
 fn run_the_queue(bench: &Bench<'_>, home: &Home, queued: u64, report: &mut Report) -> anyhow::Result<()> {
     let stored = count_rows(&home.database()?)?;
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let from = Instant::now();
     let finished = home.drained()?;
     ensure!(finished == stored, "{finished} of {stored} requests finished");

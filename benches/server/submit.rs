@@ -80,7 +80,7 @@ fn reference_round(bench: &Bench<'_>, load: &Load) -> anyhow::Result<Figures> {
 /// One round of the server: submissions under load, a kill, and a look at what is stored.
 pub fn server_round(bench: &Bench<'_>, load: &Load, concurrency: u32, requests: Requests) -> anyhow::Result<Figures> {
     let home = Home::create(bench.fresh("server"), concurrency)?;
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let before = server.busy()?;
     let figures = run(server.addr, load, requests)?;
     print_busy(&before, &server.busy()?, figures.answers);

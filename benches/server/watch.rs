@@ -46,7 +46,7 @@ pub fn measure(bench: &Bench<'_>, smoke: bool, report: &mut Report) -> anyhow::R
     raise_open_files(amounts)?;
     let upstream = Held::start()?;
     let home = prepare(bench, upstream.addr, amounts)?;
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let setting = Setting { bench, upstream, server, amounts };
     setting.spread(report)?;
     setting.crowd(report)?;

@@ -29,7 +29,7 @@ pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
 }
 
 fn export(bench: &Bench<'_>, home: &Home, report: &mut Report) -> anyhow::Result<()> {
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let (mut theirs, mut ours, mut added, mut wal) = (Vec::new(), Vec::new(), 0, 0);
     for _ in 0..bench.scale.rounds {
         theirs.extend(sqlite3(home)?);
@@ -74,7 +74,7 @@ fn sqlite3(home: &Home) -> anyhow::Result<Option<f64>> {
 }
 
 fn batch(bench: &Bench<'_>, home: &Home, report: &mut Report) -> anyhow::Result<()> {
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let elements = bench.scale.few_stored;
     let array = campaigns(elements);
     let mut rates = Vec::new();
@@ -95,7 +95,7 @@ fn batch(bench: &Bench<'_>, home: &Home, report: &mut Report) -> anyhow::Result<
 }
 
 fn beside(bench: &Bench<'_>, home: &Home, report: &mut Report) -> anyhow::Result<()> {
-    let server = home.start(bench.log.as_deref())?;
+    let server = home.start(&bench.settings)?;
     let load = bench.load(32, 200);
     let (mut alone, mut together) = (Series::new("alone"), Series::new("beside an export and a batch"));
     let array = campaigns(bench.scale.few_stored);
