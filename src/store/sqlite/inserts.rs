@@ -1,9 +1,9 @@
 //! Rows of new requests on their way into the table, several by one statement: its fixed costs (cursors on the table and on
-//! its indexes, AUTOINCREMENT's row) are a quarter of an insertion's.
+//! its indexes, AUTOINCREMENT's row) are a quarter of an insertion's. They go in by their numbers, at the table's end: a
+//! row between others would split a page in the middle, and have more of them written.
 //!
 //! Acts of the writer add rows; whatever looks at the table flushes them first, and a transaction does before its commit.
 
-use std::fmt::Write;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use rusqlite::{CachedStatement, Connection, ffi};
@@ -14,7 +14,7 @@ use crate::model::time;
 use crate::store::{NewRequest, Result};
 
 /// How many rows go in by one statement, the most first. More than these gain nothing that can be measured.
-pub const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
+const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
 
 /// As [`bind`] gives them.
 const COLUMNS: [&str; 19] = [
@@ -54,11 +54,9 @@ pub struct New {
 pub struct Inserts(Mutex<Vec<New>>);
 
 impl Inserts {
-    /// Adds a row, and says how many there are now.
-    pub fn add(&self, new: New) -> usize {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.push(new);
-        rows.len()
+    /// Adds a row.
+    pub fn add(&self, new: New) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(new);
     }
 
     /// Whether there is one whose key has this digest.
@@ -78,7 +76,10 @@ impl Inserts {
             [] => return Ok(()),
             [new] => insert_one(connection, numbers, new)?,
             // Where one fails, the writer runs the acts again, each by itself.
-            many => insert(connection, many)?,
+            many => {
+                many.sort_unstable_by_key(|new| new.number);
+                insert(connection, many)?;
+            }
         }
         let keyed: Vec<_> = rows.iter().filter_map(|new| Some((new.hash?, new.number?))).collect();
         if keyed.is_empty() { Ok(()) } else { keys.add(connection, &keyed) }
@@ -122,12 +123,11 @@ fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// `OR FAIL`: what a statement that fails has done is undone with its transaction or savepoint. By itself it would copy
+/// each page before it changes it.
 fn statement(rows: usize) -> String {
-    let row = format!("({})", vec!["?"; COLUMNS.len()].join(", "));
-    let mut sql = String::new();
-    // Writing to a string cannot fail.
-    let _ = write!(sql, "INSERT INTO bgrs ({}) VALUES {}", COLUMNS.join(", "), vec![row; rows].join(", "));
-    sql
+    let row = format!("({})", ["?"; COLUMNS.len()].join(", "));
+    format!("INSERT OR FAIL INTO bgrs ({}) VALUES {}", COLUMNS.join(", "), vec![row; rows].join(", "))
 }
 
 /// Gives a statement a row's values, behind `at` others.

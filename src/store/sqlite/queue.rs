@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::callbacks;
-use super::inserts::{self, Inserts, New};
+use super::inserts::{Inserts, New};
 use super::keys::{self, Keys};
 use super::marks::Marks;
 use super::numbers::Numbers;
@@ -75,9 +75,9 @@ pub fn insert(connection: &Connection, memory: &Memory, new: &Arc<NewRequest>) -
     if number.is_none() {
         memory.flush(connection)?;
     }
-    let waiting = memory.inserts.add(New { number, request: Arc::clone(new), hash });
-    // The key of a row whose number the database gives is remembered by it, so that it goes in alone.
-    if number.is_none() || waiting >= inserts::SIZES[0] {
+    memory.inserts.add(New { number, request: Arc::clone(new), hash });
+    // Alone: what number the database gives it is known only then, and its key is remembered by that.
+    if number.is_none() {
         memory.flush(connection)?;
     }
     Ok(Inserted::Stored)
