@@ -15,7 +15,7 @@ use crate::auth::Authenticator;
 use crate::auth::forward::{Ask, Forward};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config};
-use crate::dispatch::upstream::{Asker, AtUpstream, Connectors, Switch};
+use crate::dispatch::upstream::{self, Asker, AtUpstream, Connectors, Switch};
 use crate::dispatch::{Batch, Dispatch, InProcess, Routes};
 use crate::http::accept::{self, Accept};
 use crate::http::openapi::{Described, Description};
@@ -227,7 +227,7 @@ impl Builder {
             hosts,
             precheck,
             upstreams: config.upstreams,
-            connectors,
+            client: upstream::Client::new(&connectors),
             policies: config.policies,
             forward,
             trusted_proxies: config.server.trusted_proxies,

@@ -23,7 +23,6 @@ use super::rescue::{self, Slow};
 use super::submit::{Accepted, Submission};
 use super::who::Who;
 use super::{Error, Shared, batch, gateway, hold, log_line, session, submit, wait, who};
-use crate::dispatch::upstream::Client;
 use crate::model::Owner;
 use crate::model::target::{self, Asked};
 use crate::priority;
@@ -82,12 +81,7 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         ready(Ok(AcceptService {
-            inner: Rc::new(Inner {
-                client: Client::new(&self.shared.connectors),
-                shared: self.shared.clone(),
-                service,
-                matched: Matched::new(),
-            }),
+            inner: Rc::new(Inner { shared: self.shared.clone(), service, matched: Matched::new() }),
         }))
     }
 }
@@ -101,7 +95,6 @@ struct Inner<S> {
     shared: Arc<Shared>,
     service: S,
     matched: Matched,
-    client: Client,
 }
 
 impl<S, B> Service<ServiceRequest> for AcceptService<S>
@@ -150,7 +143,7 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    match accept(&inner.shared, &inner.matched, &inner.client, &mut req).await {
+    match accept(&inner.shared, &inner.matched, &mut req).await {
         Ok(Some(accepted)) => Ok(req.into_response(accepted)),
         Ok(None) => forward(&inner.service, req).await,
         Err(error) => Ok(req.into_response(error.error_response())),
@@ -161,7 +154,6 @@ where
 async fn accept(
     shared: &Arc<Shared>,
     matched: &Matched,
-    client: &Client,
     req: &mut ServiceRequest,
 ) -> Result<Option<HttpResponse>, Error> {
     check_target(req)?;
@@ -197,7 +189,7 @@ async fn accept(
             Ok(None)
         }
         // In boxes of their own, gone when they are done: thousands may wait in what comes after them.
-        Place::Api => Box::pin(call(shared, matched, client, req)).await,
+        Place::Api => Box::pin(call(shared, matched, req)).await,
     }
 }
 
@@ -234,7 +226,6 @@ fn end_with_connection(response: &mut ServiceResponse<BoxBody>) {
 async fn call(
     shared: &Arc<Shared>,
     matched: &Matched,
-    client: &Client,
     req: &mut ServiceRequest,
 ) -> Result<Option<HttpResponse>, Error> {
     let name = target_of(req);
@@ -258,7 +249,7 @@ async fn call(
     if let Some(upstream) = &upstream {
         gateway::check_path(&name)?;
         if is_preflight(req) {
-            let sent = gateway::send(shared, client, req, upstream, &name)?;
+            let sent = gateway::send(shared, req, upstream, &name)?;
             return gateway::pass(req, sent, policy.timeout, Instant::now()).await.map(Some);
         }
     }
@@ -302,7 +293,7 @@ async fn call(
             Ok(Some(accepted.answer(shared, &wish)))
         }
         (_, Some(upstream)) => {
-            let sent = gateway::send(shared, client, req, upstream, &name)?;
+            let sent = gateway::send(shared, req, upstream, &name)?;
             let may = asked == Asked::Nothing && !sent.upgrade && !who.caller.as_ref().is_some_and(|c| c.read_only);
             let after = policy.rescue_after.filter(|_| may);
             match after {

@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 use super::{Error, Shared, file, origin, session, submit};
 use crate::dispatch;
 use crate::dispatch::headers::{self, Gather};
-use crate::dispatch::upstream::{Body, Client, Outgoing, Received, nothing, streamed};
+use crate::dispatch::upstream::{Body, Outgoing, Received, nothing, streamed};
 use crate::model::target;
 use crate::routing::{Auth, Upstream};
 
@@ -51,13 +51,7 @@ pub struct Sent {
 }
 
 /// Begins to pass a call on.
-pub fn send(
-    shared: &Shared,
-    client: &Client,
-    req: &mut ServiceRequest,
-    upstream: &Upstream,
-    name: &str,
-) -> Result<Sent, Error> {
+pub fn send(shared: &Shared, req: &mut ServiceRequest, upstream: &Upstream, name: &str) -> Result<Sent, Error> {
     let headers = outgoing_headers(shared, req, upstream, http::HeaderMap::with_capacity(16));
     let protocol = websocket(req);
     let stalled = Arc::new(AtomicBool::new(false));
@@ -70,7 +64,7 @@ pub fn send(
     let chunked = uploaded.is_some() && length.is_none();
     let upgrade = protocol.map(HeaderValue::as_bytes);
     let outgoing = Outgoing { method, target: &target, headers, length, chunked, upgrade };
-    let answer = client.send(upstream, outgoing, body).map_err(|error| no_answer(&error))?;
+    let answer = shared.client.send(upstream, outgoing, body).map_err(|error| no_answer(&error))?;
     Ok(Sent { answer: Box::pin(answer), uploaded, upgrade: protocol.is_some(), stalled })
 }
 

@@ -67,7 +67,7 @@ use crate::auth::Authenticator;
 use crate::auth::forward::Forward;
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
-use crate::dispatch::upstream::Connectors;
+use crate::dispatch::upstream::Client;
 use crate::media::Media;
 use crate::model::Rid;
 use crate::model::time::Keep;
@@ -112,8 +112,8 @@ pub struct Shared {
     pub precheck: Precheck,
     /// The APIs behind the server.
     pub upstreams: Upstreams,
-    /// What connects to them.
-    pub connectors: Connectors,
+    /// What calls them.
+    pub client: Client,
     /// What holds for which calls.
     pub policies: Policies,
     /// Callers whom only an upstream knows.

@@ -67,8 +67,9 @@ impl Connectors {
     }
 }
 
-/// Calls upstreams over a pool of its own: one for each thread that calls.
-pub struct Client(Vec<(Arc<Upstream>, Pool)>);
+/// Calls upstreams over a pool of its own for each. Cheap to clone; clones share the pools.
+#[derive(Clone)]
+pub struct Client(Arc<[(Arc<Upstream>, Pool)]>);
 
 impl Client {
     /// A client with nothing in its pool.

@@ -1,11 +1,13 @@
 //! Connections to one upstream: opened as they are needed, one call at a time on each, kept for a while in between.
 //!
 //! hyper speaks on them; this only keeps them. hyper-util's pool keeps them too, for many hosts and HTTP/2, and takes an
-//! eighth of the time that passing a call on takes.
+//! eighth of the time that passing a call on takes. Each connection is driven by the thread that has opened it; calls on
+//! other threads take it only where they would have to open one: two threads are woken for each of its steps then.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -44,8 +46,8 @@ struct Connections {
 
 #[derive(Default)]
 struct IdleOnes {
-    /// The one used last is the last, and is taken first.
-    connections: Vec<Idle>,
+    /// By the thread that drives them.
+    threads: Vec<(ThreadId, Vec<Idle>)>,
     /// Whether a task is there that closes those that nobody takes.
     is_swept: bool,
 }
@@ -55,11 +57,18 @@ struct Idle {
     since: Instant,
 }
 
+/// A connection that a call has taken.
+struct Taken {
+    sender: SendRequest<Body>,
+    /// The thread that drives it.
+    home: ThreadId,
+}
+
 /// An answer's body. Its connection serves the next call once it has come to its end, and is closed where it is dropped
 /// before.
 pub struct Received {
     body: Incoming,
-    connection: Option<(Pool, SendRequest<Body>)>,
+    connection: Option<(Pool, Taken)>,
 }
 
 impl Pool {
@@ -74,9 +83,9 @@ impl Pool {
     /// # Errors
     /// [`Error::Unreachable`] or [`Error::Unanswered`].
     pub async fn send(self, mut call: Request<Body>) -> Result<Response<Received>, Error> {
-        while let Some(mut sender) = self.take() {
-            match sender.try_send_request(call).await {
-                Ok(answer) => return Ok(self.receive(answer, sender)),
+        while let Some(mut taken) = self.take() {
+            match taken.sender.try_send_request(call).await {
+                Ok(answer) => return Ok(self.receive(answer, taken)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => call = unsent,
                     None => return Err(Error::Unanswered(innermost(error.error()))),
@@ -84,30 +93,25 @@ impl Pool {
             }
         }
         // In a box: it is seldom needed, and each call's future would have room for it.
-        let mut sender = Box::pin(self.connect()).await?;
-        match sender.send_request(call).await {
-            Ok(answer) => Ok(self.receive(answer, sender)),
+        let mut taken = Box::pin(self.connect()).await?;
+        match taken.sender.send_request(call).await {
+            Ok(answer) => Ok(self.receive(answer, taken)),
             Err(error) => Err(Error::Unanswered(innermost(&error))),
         }
     }
 
-    /// An idle connection that can be used. Those that cannot and were used before it are left to the sweep.
-    fn take(&self) -> Option<SendRequest<Body>> {
+    /// An idle connection that can be used, this thread's own before another's.
+    fn take(&self) -> Option<Taken> {
+        let (here, now) = (thread::current().id(), Instant::now());
         let mut idle = self.lock();
-        let now = Instant::now();
-        for at in (0..idle.connections.len()).rev() {
-            let Idle { sender, since } = &idle.connections[at];
-            if sender.is_closed() || now.duration_since(*since) >= IDLE {
-                idle.connections.remove(at);
-            } else if sender.is_ready() {
-                return Some(idle.connections.remove(at).sender);
-            }
-            // One that is not ready yet has its call's body still to send, or is about to be.
+        let threads = &mut idle.threads;
+        if let Some(own) = threads.iter().position(|(home, _)| *home == here) {
+            threads.swap(0, own);
         }
-        None
+        threads.iter_mut().find_map(|(home, idle)| Some(Taken { sender: usable(idle, now)?, home: *home }))
     }
 
-    async fn connect(&self) -> Result<SendRequest<Body>, Error> {
+    async fn connect(&self) -> Result<Taken, Error> {
         let mut connector = self.0.connector.clone();
         let unreachable = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unreachable(innermost(&*error));
         std::future::poll_fn(|cx| connector.poll_ready(cx)).await.map_err(unreachable)?;
@@ -122,30 +126,33 @@ impl Pool {
                 log::debug!("a connection to an upstream ended: {error}");
             }
         });
-        Ok(sender)
+        Ok(Taken { sender, home: thread::current().id() })
     }
 
-    fn receive(&self, answer: Response<Incoming>, sender: SendRequest<Body>) -> Response<Received> {
+    fn receive(&self, answer: Response<Incoming>, taken: Taken) -> Response<Received> {
         let is_kept = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
         answer.map(|body| {
-            let mut received = Received { body, connection: is_kept.then(|| (self.clone(), sender)) };
+            let mut received = Received { body, connection: is_kept.then(|| (self.clone(), taken)) };
             received.check_end();
             received
         })
     }
 
-    fn give_back(&self, sender: SendRequest<Body>) {
+    fn give_back(&self, taken: Taken) {
+        let Taken { sender, home } = taken;
         if sender.is_closed() {
             return;
         }
         let mut idle = self.lock();
-        if idle.connections.len() >= MOST_IDLE {
-            return;
+        let idle_one = Idle { sender, since: Instant::now() };
+        match idle.threads.iter_mut().find(|(thread, _)| *thread == home) {
+            Some((_, own)) if own.len() >= MOST_IDLE => return,
+            Some((_, own)) => own.push(idle_one),
+            None => idle.threads.push((home, vec![idle_one])),
         }
-        idle.connections.push(Idle { sender, since: Instant::now() });
         if !idle.is_swept {
             idle.is_swept = true;
-            tokio::spawn(sweep(Arc::downgrade(&self.0)));
+            tokio::spawn(sweep(Sweep { connections: Arc::downgrade(&self.0), is_over: false }));
         }
     }
 
@@ -154,15 +161,48 @@ impl Pool {
     }
 }
 
+/// The last of a thread's idle connections that can be used; those used last are the last. What cannot be used and is
+/// behind it goes.
+fn usable(idle: &mut Vec<Idle>, now: Instant) -> Option<SendRequest<Body>> {
+    for at in (0..idle.len()).rev() {
+        let Idle { sender, since } = &idle[at];
+        if sender.is_closed() || now.duration_since(*since) >= IDLE {
+            idle.remove(at);
+        } else if sender.is_ready() {
+            return Some(idle.remove(at).sender);
+        }
+        // One that is not ready yet has its call's body still to send, or is about to be.
+    }
+    None
+}
+
+/// The task that sweeps. It may go with its thread before it is over: another begins then.
+struct Sweep {
+    connections: Weak<Connections>,
+    is_over: bool,
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        if let Some(connections) = self.connections.upgrade().filter(|_| !self.is_over) {
+            connections.idle.lock().unwrap_or_else(PoisonError::into_inner).is_swept = false;
+        }
+    }
+}
+
 /// Closes what nobody has taken for long, until nothing is left.
-async fn sweep(connections: Weak<Connections>) {
+async fn sweep(mut sweep: Sweep) {
     loop {
         tokio::time::sleep(IDLE).await;
-        let Some(connections) = connections.upgrade() else { return };
+        let Some(connections) = sweep.connections.upgrade() else { return };
         let mut idle = connections.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.connections.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE);
-        if idle.connections.is_empty() {
+        idle.threads.retain_mut(|(_, idle)| {
+            idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE);
+            !idle.is_empty()
+        });
+        if idle.threads.is_empty() {
             idle.is_swept = false;
+            sweep.is_over = true;
             return;
         }
     }
@@ -176,8 +216,8 @@ impl Received {
     }
 
     fn give_back(&mut self) {
-        if let Some((pool, sender)) = self.connection.take() {
-            pool.give_back(sender);
+        if let Some((pool, taken)) = self.connection.take() {
+            pool.give_back(taken);
         }
     }
 }
@@ -258,10 +298,14 @@ mod tests {
         answer.into_body().collect().await.unwrap().to_bytes()
     }
 
+    fn idle(pool: &Pool, is: impl Fn(&SendRequest<Body>) -> bool) -> usize {
+        pool.lock().threads.iter().flat_map(|(_, idle)| idle).filter(|idle| is(&idle.sender)).count()
+    }
+
     /// Waits until the connection is ready for the next call.
     async fn rested(pool: &Pool) {
         let limit = Instant::now() + Duration::from_secs(30);
-        while !pool.lock().connections.iter().any(|idle| idle.sender.is_ready()) {
+        while idle(pool, SendRequest::is_ready) == 0 {
             assert!(Instant::now() < limit, "the connection never rests");
             tokio::task::yield_now().await;
         }
@@ -285,6 +329,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_of_another_thread_is_taken_before_one_is_opened_and_goes_back_there() {
+        let (pool, listener) = pool().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..3 {
+                answer(&mut stream, ANSWER).await;
+            }
+        });
+        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        for _ in 0..2 {
+            rested(&pool).await;
+            let pool = pool.clone();
+            let elsewhere = tokio::task::spawn_blocking(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async { whole(pool.send(call()).await.unwrap()).await })
+            });
+            assert_eq!(elsewhere.await.unwrap(), "ok");
+        }
+        upstream.await.unwrap();
+        let homes: Vec<_> = pool.lock().threads.iter().map(|(home, _)| *home).collect();
+        assert_eq!(homes, [thread::current().id()]);
+    }
+
+    #[tokio::test]
     async fn a_connection_that_the_upstream_has_closed_is_passed_over() {
         let (pool, listener) = pool().await;
         let upstream = tokio::spawn(async move {
@@ -295,7 +363,7 @@ mod tests {
         });
         assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
         let limit = Instant::now() + Duration::from_secs(30);
-        while !pool.lock().connections.iter().all(|idle| idle.sender.is_closed()) {
+        while idle(&pool, |sender| !sender.is_closed()) > 0 {
             assert!(Instant::now() < limit, "the end of the connection is not noticed");
             tokio::task::yield_now().await;
         }
@@ -322,7 +390,7 @@ mod tests {
         has_come.await.unwrap();
         unanswered.abort();
         upstream.await.unwrap();
-        assert!(pool.lock().connections.is_empty());
+        assert_eq!(idle(&pool, |_| true), 0);
     }
 
     #[tokio::test]
@@ -335,6 +403,6 @@ mod tests {
         });
         assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
         upstream.await.unwrap();
-        assert!(pool.lock().connections.is_empty());
+        assert_eq!(idle(&pool, |_| true), 0);
     }
 }
