@@ -56,9 +56,14 @@ impl Keys {
         Ok(Self(Mutex::new(State { recent, ..State::default() })))
     }
 
-    /// The request that an owner's key was used for, with the fingerprint of its call.
-    pub fn find(&self, connection: &Connection, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>> {
-        let hash = hash(owner, key);
+    /// The request that an owner's key was used for, with the fingerprint of its call; `hash` is that of both.
+    pub fn find(
+        &self,
+        connection: &Connection,
+        owner: &Owner,
+        key: &str,
+        hash: u32,
+    ) -> Result<Option<(Rid, Fingerprint)>> {
         let mut candidates = self.lock().of(hash);
         let mut statement = connection.prepare_cached("SELECT bgrs_id FROM bgrs_keys WHERE key_hash = ?")?;
         let rows = statement.query_map([hash], |row| row.get(0))?;
@@ -199,7 +204,8 @@ mod tests {
     }
 
     fn is_known(connection: &Connection, keys: &Keys, number: usize) -> bool {
-        let found = keys.find(connection, &owner(), &key(number).text).unwrap();
+        let (owner, key) = (owner(), key(number).text);
+        let found = keys.find(connection, &owner, &key, hash(&owner, &key)).unwrap();
         found.is_some_and(|(rid, _)| rid.to_string() == format!("{number:032x}"))
     }
 

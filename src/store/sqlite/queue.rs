@@ -67,7 +67,7 @@ pub fn insert(connection: &Connection, memory: &Memory, new: &Arc<NewRequest>) -
         if memory.inserts.has(hash) {
             memory.flush(connection)?;
         }
-        if let Some((rid, fingerprint)) = memory.keys.find(connection, &new.owner, &key.text)? {
+        if let Some((rid, fingerprint)) = memory.keys.find(connection, &new.owner, &key.text, hash)? {
             return Ok(if fingerprint == key.fingerprint { Inserted::Known(rid) } else { Inserted::KeyTaken });
         }
     }

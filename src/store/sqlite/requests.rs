@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
+use super::keys;
 use super::list::list;
 use super::queue::{cancel, claim, finish, heartbeat, insert, requeue, rescue, retry};
 use super::rows::{CALL, REQUEST, add_detail, read_call, read_leftover, read_request, read_rid, read_state};
@@ -37,8 +38,9 @@ impl Store for Sqlite {
     }
 
     async fn keyed(&self, owner: &Owner, key: &str) -> Result<Option<(Rid, Fingerprint)>> {
-        let (keys, owner, key) = (self.memory.keys.clone(), owner.clone(), key.to_owned());
-        self.read(move |connection| keys.find(connection, &owner, &key)).await
+        let (memory, owner, key) = (self.memory.clone(), owner.clone(), key.to_owned());
+        let hash = keys::hash(&owner, &key);
+        self.read(move |connection| memory.keys.find(connection, &owner, &key, hash)).await
     }
 
     async fn cancel(&self, rid: Rid, now: Timestamp, expires: Timestamp) -> Result<Option<Cancelled>> {
