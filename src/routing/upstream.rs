@@ -110,6 +110,10 @@ impl TryFrom<String> for BaseUrl {
         if authority.as_str().contains('@') {
             return Err(wrong("has a user in it: credentials do not belong there"));
         }
+        // The library lets any digits stand for a port, and then has none.
+        if authority.port_u16().is_none_or(|port| port == 0) && authority.as_str().len() != authority.host().len() {
+            return Err(wrong("has a port that is none: 1 to 65535"));
+        }
         let path = parts.path_and_query.map(|target| target.to_string()).unwrap_or_default();
         if path.contains('?') {
             return Err(wrong("has a query"));
@@ -192,7 +196,22 @@ mod tests {
     fn a_base_url_is_a_servers_and_nothing_more() {
         let url = BaseUrl::try_from("https://api.example:8443/base/".to_owned()).unwrap();
         assert_eq!(url.to_string(), "https://api.example:8443/base");
-        for wrong in ["", "/a", "localhost", "ftp://a", "http://u:p@a", "http://a/?b", "http://"] {
+        for right in ["http://[::1]", "http://[::1]:65535", "http://a:1"] {
+            assert_eq!(BaseUrl::try_from(right.to_owned()).unwrap().to_string(), right);
+        }
+        for wrong in [
+            "",
+            "/a",
+            "localhost",
+            "ftp://a",
+            "http://u:p@a",
+            "http://a/?b",
+            "http://",
+            "http://a:99999",
+            "http://a:0",
+            "http://a:",
+            "http://[::1]:65536",
+        ] {
             assert!(BaseUrl::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
     }
