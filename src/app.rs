@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 use crate::dispatch::upstream::{self, Asker, AtUpstream, Connectors, Switch};
 use crate::dispatch::{Batch, Dispatch, InProcess, Routes};
 use crate::http::accept::{self, Accept};
+pub use crate::http::cors::Cors;
 use crate::http::openapi::{Described, Description};
 use crate::http::{self, Bounds, Live, Precheck, Shared, SignedIn};
 use crate::media::Media;
@@ -181,6 +182,7 @@ impl Builder {
         retries.restore(store.retrying().await.map_err(|error| Error::new("store.database", error))?);
         let base = Some(config.server.public_url.clone()).filter(|url| !url.is_empty()).or(address);
         let mount = config.server.mount.clone();
+        let policies = config.policies.clone().hosting(versions);
         let runner = Runner {
             store: store.clone(),
             media: media.clone(),
@@ -191,7 +193,7 @@ impl Builder {
             deliverer: deliverer.clone(),
             stats: stats.clone(),
             leases: leases.clone(),
-            policies: config.policies.clone(),
+            policies: policies.clone(),
             key: key.clone(),
             reports: base.map(|base| format!("{base}{mount}/bgrs")),
             keep: config.media.keep,
@@ -228,7 +230,7 @@ impl Builder {
             precheck,
             upstreams: config.upstreams,
             client: upstream::Client::new(&connectors),
-            policies: config.policies,
+            policies,
             forward,
             trusted_proxies: config.server.trusted_proxies,
             key,

@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix_cors::Cors;
-use actix_web::middleware::Condition;
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceRequest;
+use actix_web::middleware::{Condition, Next, from_fn};
 use actix_web::{App, HttpServer};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::{Builder, Error, Mount};
-use crate::config::{self, Config};
+use crate::app::{Builder, Cors, Error, Mount};
+use crate::config::Config;
 use crate::listen::{self, Socket};
 use crate::{limits, priority};
 
@@ -67,14 +68,12 @@ pub async fn serve(builder: Builder) -> Result<(), Error> {
 }
 
 fn http_server(config: &Config, sockets: Vec<Socket>, mount: Mount) -> Result<actix_web::dev::Server, Error> {
-    let allowed = config.cors.clone();
+    let has_cors = !config.cors.origins.is_empty();
+    let cors = Cors::new(&config.cors.origins, config.cors.credentials, config.cors.max_age);
     let mut server = HttpServer::new(move || {
-        let mount = mount.clone();
-        App::new()
-            .wrap(mount.middleware())
-            // Outermost: a preflight carries no credentials.
-            .wrap(Condition::new(!allowed.origins.is_empty(), cors(&allowed)))
-            .configure(|cfg| mount.configure(cfg))
+        let (mount, cors) = (mount.clone(), cors.clone());
+        let cors = from_fn(move |req: ServiceRequest, next: Next<BoxBody>| cors.clone().apply(req, next));
+        App::new().wrap(mount.middleware()).wrap(Condition::new(has_cors, cors)).configure(|cfg| mount.configure(cfg))
     })
     .workers(config.server.workers)
     .worker_max_blocking_threads(BLOCKING_THREADS)
@@ -93,23 +92,6 @@ fn http_server(config: &Config, sockets: Vec<Socket>, mount: Mount) -> Result<ac
         .map_err(|error| Error::new("server.listen", error))?;
     }
     Ok(server.run())
-}
-
-/// What pages of other origins may do (Fetch, CORS protocol): call as anybody may, and read every header.
-fn cors(allowed: &config::Cors) -> Cors {
-    let any = allowed.origins.iter().any(|origin| origin == "*");
-    let mut cors = Cors::default()
-        .allow_any_method()
-        .allow_any_header()
-        .expose_any_header()
-        .max_age(usize::try_from(allowed.max_age.as_secs()).ok());
-    if any {
-        cors = cors.allow_any_origin().send_wildcard();
-    }
-    for origin in allowed.origins.iter().filter(|_| !any) {
-        cors = cors.allowed_origin(origin);
-    }
-    if allowed.credentials { cors.supports_credentials() } else { cors }
 }
 
 /// Says a line on standard output, where the one secret that is shown once goes too; the log is elsewhere.

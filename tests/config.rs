@@ -88,7 +88,7 @@ fn the_examples_of_the_file_are_every_key_of_an_upstream_and_of_a_route() {
     let right = examples.replace("http:", "https:").replace("\"local\"", "\"forward\"");
     let config = load(&right, &[]).expect("the examples are right");
     assert_eq!(config.upstreams.iter().count(), 1);
-    assert!(config.policies.route("GET", "/reports/2026/export").is_some());
+    assert!(config.policies.route("GET", "/reports/2026/export", false).is_some());
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn the_file_by_itself_is_the_defaults() {
     assert!(config.server.trusted_proxies.is_empty() && config.server.hosted_api);
     assert!(config.cors.origins.is_empty() && !config.cors.credentials);
     assert_eq!(config.cors.max_age, seconds(60 * 60));
-    assert!(config.upstreams.is_empty() && config.policies.route("GET", "/").is_none());
-    assert_eq!(config.policies.of("GET", "/").timeout, seconds(6 * 60 * 60));
+    assert!(config.upstreams.is_empty() && config.policies.route("GET", "/", false).is_none());
+    assert_eq!(config.policies.of("GET", "/", false).timeout, seconds(6 * 60 * 60));
     assert_eq!(config.store.database, Path::new("bgrs.sqlite3"));
     assert_eq!(config.store.durability, Durability::Full);
     assert_eq!(config.store.key_file, Path::new("bgrs.key"));

@@ -1,12 +1,13 @@
 //! `bgrs-server check --explain`: which rule holds for a call and what it means, in an operator's words.
 
 use actix_web::http::Uri;
-use bgrs::Config;
 use bgrs::dispatch::upstream;
 use bgrs::http::place::{self, Place};
 use bgrs::model::target::{self, Asked};
 use bgrs::model::{Headers, is_idempotent};
 use bgrs::routing::{Auth, Mode, Policy, Route, Upstream, path};
+use bgrs::webhooks::{Allow, Callback};
+use bgrs::{Config, api};
 use humantime::format_duration;
 
 /// A call as an operator names it.
@@ -45,6 +46,10 @@ impl Call {
 /// What holds for a call, line by line.
 pub fn lines(config: &Config, call: &Call, seen: &Seen) -> Vec<String> {
     let mut lines = vec![format!("{} {}", call.method, call.target)];
+    if call.method == "CONNECT" {
+        lines.push("It is refused with 400: the server opens no connections for others.".to_owned());
+        return lines;
+    }
     let own = match place::of(&seen.path, &config.server.mount) {
         Place::Open => Some("It is one of the server's own routes, open without credentials."),
         Place::Own => Some("It is one of the server's own routes, or kept for one; it wants credentials."),
@@ -75,8 +80,9 @@ pub fn lines(config: &Config, call: &Call, seen: &Seen) -> Vec<String> {
             return lines;
         }
     }
-    let policy = config.policies.of(&call.method, &call.target);
-    lines.push(holds(config.policies.route(&call.method, &call.target)));
+    let policies = config.policies.clone().hosting(api::VERSIONS);
+    let policy = policies.of(&call.method, &call.target, seen.route.is_some());
+    lines.push(holds(policies.route(&call.method, &call.target, seen.route.is_some())));
     let rules = Rules { config, policy, method: &call.method, at_upstream: behind.is_some() };
     lines.extend(rules.lines().into_iter().map(|line| format!("  {line}")));
     lines.extend(rules.of_this_call(&call.target));
@@ -271,6 +277,12 @@ impl Rules<'_> {
             Ok(_) => Some("asks for the background"),
             Err(why) => return refused(&why),
         };
+        let allow = Allow::from(self.config.webhooks.allow.clone());
+        for url in target::callbacks(sent) {
+            if let Err(why) = Callback::parse(&url, &allow) {
+                return refused(&why.to_string().trim_end_matches('.'));
+            }
+        }
         let limit = limit.map(|limit| format!("may take {limit}"));
         let said: Vec<String> = asked.map(str::to_owned).into_iter().chain(limit).collect();
         (!said.is_empty()).then(|| format!("This call {}.", said.join(" and ")))
@@ -335,6 +347,12 @@ mod tests {
             let said = explained(text, "GET", path, route);
             assert!(said.contains(part), "{part} in\n{said}");
         }
+        assert!(
+            explained(text, "CONNECT", "/up/x", None)
+                .ends_with("It is refused with 400: the server opens no connections for others.")
+        );
+        let said = explained(text, "GET", "/up/x?bgrs=yes&bgrs_callback=http://127.0.0.1/", None);
+        assert!(said.contains("This call gets 400: "), "{said}");
         assert!(explained(text, "OPTIONS", "/up?bgrs=1", None).contains("bgrs means nothing with OPTIONS"));
         assert!(!explained(text, "OPTIONS", "/up?bgrs=1", None).contains("This call"));
     }

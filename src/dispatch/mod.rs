@@ -81,6 +81,9 @@ pub enum Error {
     /// The connection ended, or said something that is no HTTP, before there was an answer.
     #[error("the upstream broke off before it had answered: {0}")]
     Unanswered(String),
+    /// The same, on a connection that had served another call before: it may have been closed when this one took it.
+    #[error("the upstream broke off before it had answered: {0}")]
+    Stale(String),
     /// The configuration that the call was accepted with had an upstream that this one has not.
     #[error("there is no upstream {0} any more")]
     Gone(String),
@@ -96,7 +99,7 @@ impl Error {
     /// Whether another attempt may succeed: there was no answer at all.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Unanswered(_))
+        matches!(self, Self::Unreachable(_) | Self::Unanswered(_) | Self::Stale(_))
     }
 }
 

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
@@ -17,12 +16,14 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::asked::{self, Wish};
+use super::chunks::Chunks;
+use super::gateway::{Limit, Way};
 use super::matched::Matched;
 use super::place::{self, Place};
 use super::rescue::{self, Slow};
 use super::submit::{Accepted, Submission};
 use super::who::Who;
-use super::{Error, Shared, batch, gateway, hold, log_line, session, submit, wait, who};
+use super::{Error, Shared, batch, cors, gateway, hold, log_line, session, submit, wait, who};
 use crate::model::Owner;
 use crate::model::target::{self, Asked};
 use crate::priority;
@@ -115,25 +116,22 @@ where
         Box::pin(async move {
             let shared = &inner.shared;
             priority::answering();
-            let begun = Instant::now();
-            let under_way = shared.under_way.enter();
-            let line = log_line::Line::of(&req);
+            let line = log_line::Line::of(&req, shared.under_way.enter());
             let mut response = match answer(&inner, req).await {
                 Ok(response) => response,
                 Err(error) => {
-                    line.write(error.error_response().status().as_u16(), begun);
+                    line.write(error.error_response().status());
                     return Err(error);
                 }
             };
             if shared.scheduler.is_closed() {
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
-            end_with_connection(&mut response);
+            let mut response = end_visibly(response);
             session::quiet(&mut response);
             let line = line.with(response.response());
-            Ok(response.map_body(move |head, body| {
-                BoxBody::new(log_line::Logged::new(body.boxed(), line, head.status.as_u16(), begun, under_way))
-            }))
+            Ok(response
+                .map_body(move |head, body| BoxBody::new(log_line::Logged::new(body.boxed(), line, head.status))))
         })
     }
 }
@@ -196,29 +194,40 @@ async fn accept(
 /// Refuses what the library lets through and HTTP forbids, or what is meant for a proxy of another kind (RFC 9112 section
 /// 3.2): a target that is no path, a `Host` that is none, CONNECT.
 fn check_target(req: &ServiceRequest) -> Result<(), Error> {
+    let close =
+        |why: &'static str| Err(Error::bad_request(why).with(header::CONNECTION, HeaderValue::from_static("close")));
+    if *req.method() == Method::CONNECT {
+        return close("This server opens no connections for others; call the API itself, not CONNECT.");
+    }
     let is_path = req.uri().path_and_query().is_some_and(|target| target.as_str().starts_with('/'));
     let is_host = |host: &str| {
         host.is_empty() || !host.contains(['@', '/', '?', '#']) && host.parse::<http::uri::Authority>().is_ok()
     };
     let host = req.headers().get(header::HOST);
-    if is_path && *req.method() != Method::CONNECT && host.is_none_or(|host| host.to_str().is_ok_and(is_host)) {
+    if is_path && host.is_none_or(|host| host.to_str().is_ok_and(is_host)) {
         return Ok(());
     }
-    Err(Error::bad_request("The call has no path, or its Host is none; send a path, and the name of this server.")
-        .with(header::CONNECTION, HeaderValue::from_static("close")))
+    close("The call has no path, or its Host is none; send a path, and the name of this server.")
 }
 
-/// An answer without a length goes in chunks, where the caller reads them; where the library would not send any (HTTP/1.0,
-/// an upgrade that was refused) it ends with the connection (RFC 9112 section 6.3).
-fn end_with_connection(response: &mut ServiceResponse<BoxBody>) {
+/// An answer without a length goes in chunks, where the caller reads them. The library sends none where the call asked
+/// for another protocol and did not get it; to HTTP/1.0 such an answer ends with the connection (RFC 9112 section 6.3).
+fn end_visibly(mut response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let request = response.request();
-    let odd = request.version() < Version::HTTP_11 || request.headers().contains_key(header::UPGRADE);
+    let (reads_chunks, switches) =
+        (request.version() >= Version::HTTP_11, request.headers().contains_key(header::UPGRADE));
     let is_sized = response.response().body().size() != BodySize::Stream;
-    if odd && !is_sized && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let head = response.response_mut().head_mut();
-        head.no_chunking(true);
-        head.set_connection_type(ConnectionType::Close);
+    if is_sized || (reads_chunks && !switches) || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
     }
+    let head = response.response_mut().head_mut();
+    head.no_chunking(true);
+    head.set_connection_type(ConnectionType::Close);
+    if !reads_chunks {
+        return response;
+    }
+    head.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    response.map_body(|_, body| BoxBody::new(Chunks::of(body)))
 }
 
 /// A call to the API, hosted or behind the server. What seldom happens is in boxes: its future, which has room for the
@@ -232,7 +241,7 @@ async fn call(
     // What the server hosts itself goes before what is behind it.
     let is_hosted = matched.matches(req);
     let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted).cloned();
-    let policy = shared.policies.of(req.method().as_str(), &name);
+    let policy = shared.policies.of(req.method().as_str(), &name, is_hosted);
     let wish = asked::wish(shared, req, &name, policy.mode);
     let terms = asked::terms(shared, req, &name, policy);
     let submits = wish.as_ref().is_ok_and(|wish| matches!(wish.asked, Asked::Background | Asked::Auto));
@@ -248,9 +257,9 @@ async fn call(
     }
     if let Some(upstream) = &upstream {
         gateway::check_path(&name)?;
-        if is_preflight(req) {
-            let sent = gateway::send(shared, req, upstream, &name)?;
-            return gateway::pass(req, sent, policy.timeout, Instant::now()).await.map(Some);
+        if cors::is_preflight(req) {
+            let way = Way { shared, upstream, name: &name };
+            return gateway::pass(way, req, Limit::from_now(policy.timeout)).await.map(Some);
         }
     }
     let who = match &upstream {
@@ -293,15 +302,18 @@ async fn call(
             Ok(Some(accepted.answer(shared, &wish)))
         }
         (_, Some(upstream)) => {
-            let sent = gateway::send(shared, req, upstream, &name)?;
-            let may = asked == Asked::Nothing && !sent.upgrade && !who.caller.as_ref().is_some_and(|c| c.read_only);
-            let after = policy.rescue_after.filter(|_| may);
+            let may =
+                asked == Asked::Nothing && !gateway::switches(req) && !who.caller.as_ref().is_some_and(|c| c.read_only);
+            // Whose time is over before it would be rescued is not.
+            let after = policy.rescue_after.filter(|after| may && *after < terms.limit);
             match after {
                 Some(after) => {
-                    let slow = Slow { upstream, name, who: &who, after, terms };
-                    rescue::pass(shared, req, sent, slow).await.map(Some)
+                    rescue::pass(shared, req, Slow { upstream, name, who: &who, after, terms }).await.map(Some)
                 }
-                None => gateway::pass(req, sent, terms.limit, Instant::now()).await.map(Some),
+                None => {
+                    let way = Way { shared, upstream, name: &name };
+                    gateway::pass(way, req, Limit::from_now(terms.limit)).await.map(Some)
+                }
             }
         }
         (_, None) => {
@@ -342,13 +354,13 @@ async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<Option
     let Some(known) = shared.auth.recall(who::authorization(req)) else { return Ok(None) };
     let mark = shared.auth.mark();
     let request = if mark.is_some_and(|mark| known.is_current(mark)) {
-        shared.store.get(rid).await?
+        shared.find(rid).await?
     } else {
         let request = shared.store.get_for(rid, known.clone()).await?;
         if let Some(mark) = mark.filter(|_| request.is_some()) {
             known.see(mark);
         }
-        request
+        request.filter(|request| shared.is_kept(request))
     };
     let Some(request) = request else { return Ok(None) };
     let who = who::known(req, known.caller().into());
@@ -367,13 +379,6 @@ fn make_small(req: &mut ServiceRequest) {
 
 fn target_of(req: &ServiceRequest) -> String {
     req.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned()
-}
-
-/// A browser's question whether it may call (Fetch, CORS-preflight request): it never carries credentials.
-fn is_preflight(req: &ServiceRequest) -> bool {
-    *req.method() == Method::OPTIONS
-        && req.headers().contains_key(header::ORIGIN)
-        && req.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Takes the parameter out before the API sees the call.

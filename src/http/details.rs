@@ -45,6 +45,7 @@ pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResp
     let rid = wait::rid(&req)?;
     let after = number(&req, "after")?.unwrap_or(0);
     let left = number(&req, "limit")?.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    shared.find(rid).await?.ok_or_else(wait::unknown)?;
     let first = shared.store.details(rid, after, PAGE.min(left)).await?.ok_or_else(wait::unknown)?;
     let rest = Rest { shared, rid, after, left, page: Some(first), begun: false };
     Ok(HttpResponse::Ok()

@@ -52,7 +52,7 @@ const END: &str = "-end";
 pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
     let rid = wait::rid(&req)?;
     let watch = shared.watchers.watch(rid);
-    let request = shared.store.get(rid).await?.ok_or_else(wait::unknown)?;
+    let request = shared.find(rid).await?.ok_or_else(wait::unknown)?;
     let seen = req.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let at_end = seen.and_then(|id| id.strip_suffix(END)).and_then(Place::parse).is_some();
     if at_end && request.state.has_ended() {
@@ -160,7 +160,7 @@ impl Feed {
         // The state before the log: of one that has ended, all details are there then.
         let request = match known {
             Some(request) => *request,
-            None => match self.shared.store.get(self.rid).await? {
+            None => match self.shared.find(self.rid).await? {
                 Some(request) => request,
                 None => return Ok(String::new()),
             },

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use actix_web::body;
 use actix_web::http::header::{
     self, ContentRange, ContentRangeSpec, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch, IfRange,
     Range as RangeHeader,
@@ -53,10 +54,8 @@ pub async fn send(
     add_headers: impl FnOnce(&mut HttpResponseBuilder),
 ) -> Result<HttpResponse, Error> {
     let tag = EntityTag::new_strong(file.etag.clone());
-    if status == StatusCode::OK && is_known(req, &tag) {
-        let mut response = HttpResponse::NotModified();
-        protect(&mut response, rid);
-        return Ok(response.insert_header(header::ETag(tag)).finish());
+    if let Some(known) = known(req, rid, status, &tag) {
+        return Ok(known);
     }
     let part = if status == StatusCode::OK { part(req, file.size, &tag) } else { Part::Whole };
     // An API's own 206 is a whole result here.
@@ -84,6 +83,36 @@ pub async fn send(
         other => other?,
     };
     Ok(response.streaming(stream))
+}
+
+/// Sends a result that has no body.
+pub fn send_nothing(
+    req: &HttpRequest,
+    rid: Rid,
+    status: StatusCode,
+    add_headers: impl FnOnce(&mut HttpResponseBuilder),
+) -> HttpResponse {
+    // No digest is this: one of all results without a byte, which are alike.
+    let tag = EntityTag::new_strong("empty".to_owned());
+    if let Some(known) = known(req, rid, status, &tag) {
+        return known;
+    }
+    let mut response = HttpResponse::build(status);
+    add_headers(&mut response);
+    protect(&mut response, rid);
+    response.insert_header(header::ETag(tag));
+    // How long the body of what was asked for with HEAD would be is not known: no length is said.
+    if *req.method() == Method::HEAD { response.body(body::None::new()) } else { response.finish() }
+}
+
+/// The 304 for a caller who has the result already.
+fn known(req: &HttpRequest, rid: Rid, status: StatusCode, tag: &EntityTag) -> Option<HttpResponse> {
+    if status != StatusCode::OK || !is_known(req, tag) {
+        return None;
+    }
+    let mut response = HttpResponse::NotModified();
+    protect(&mut response, rid);
+    Some(response.insert_header(header::ETag(tag.clone())).finish())
 }
 
 /// A body of which only the length is told: the answer to HEAD.

@@ -1,8 +1,6 @@
 //! A foreground call to an upstream: passed on as it comes, its answer passed back as it comes.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,18 +14,15 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use hyper::body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
+use super::upload::{self, Broken, Upload};
 use super::{Error, Shared, file, origin, session, submit};
 use crate::dispatch;
 use crate::dispatch::headers::{self, Gather};
-use crate::dispatch::upstream::{Body, Outgoing, Received, nothing, streamed};
+use crate::dispatch::upstream::{Outgoing, Received, nothing};
 use crate::model::target;
 use crate::routing::{Auth, Upstream};
-
-/// Pieces of a body between the two connections: back-pressure on the caller.
-const PIECES: usize = 4;
 
 /// Bytes that are read at once from a connection that speaks another protocol.
 const READ: usize = 16 * 1024;
@@ -38,65 +33,150 @@ const VIA: HeaderValue = HeaderValue::from_static("1.1 bgrs-server");
 /// An upstream's answer that is on its way.
 pub type Pending = BoxFuture<'static, Result<http::Response<Received>, dispatch::Error>>;
 
+/// Where a call goes.
+#[derive(Clone, Copy)]
+pub struct Way<'a> {
+    /// The server that it came to.
+    pub shared: &'a Shared,
+    /// The upstream that it is for.
+    pub upstream: &'a Upstream,
+    /// Path and query as sent.
+    pub name: &'a str,
+}
+
 /// A call that an upstream has begun to get.
 pub struct Sent {
     /// Its answer.
     pub answer: Pending,
-    /// Returns when the whole body has been passed on; `None`: there is none.
-    pub uploaded: Option<oneshot::Receiver<()>>,
+    /// Its body, while it is passed on; `None`: there is none, or it has come to its end.
+    pub upload: Option<Upload>,
     /// Whether it asks for another protocol.
     pub upgrade: bool,
-    /// Becomes true where the caller stops to send the body: then it is not the upstream that is at fault.
-    pub stalled: Arc<AtomicBool>,
+    /// Whether it is sent once more where the connection that it took turns out to be closed.
+    pub again: bool,
+}
+
+/// When the time of a call is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// When it began.
+    pub begun: Instant,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+impl Limit {
+    /// From now on.
+    pub fn from_now(limit: Duration) -> Self {
+        Self { begun: Instant::now(), limit }
+    }
+
+    /// What is left of `part` of its time.
+    fn left(&self, part: Duration) -> Duration {
+        part.saturating_sub(self.begun.elapsed())
+    }
 }
 
 /// Begins to pass a call on.
-pub fn send(shared: &Shared, req: &mut ServiceRequest, upstream: &Upstream, name: &str) -> Result<Sent, Error> {
+pub fn send(way: Way<'_>, req: &mut ServiceRequest) -> Result<Sent, Error> {
+    // What has no body and may be done twice (RFC 9110 section 9.2.2): upstreams close connections that are idle, and one
+    // may do so at the moment at which a call takes its connection.
+    let again = req.method().is_idempotent() && !submit::has_body(req);
+    Ok(Sent { again, ..send_over(way, req, false)? })
+}
+
+fn send_over(way: Way<'_>, req: &mut ServiceRequest, anew: bool) -> Result<Sent, Error> {
+    let Way { shared, upstream, name } = way;
     let headers = outgoing_headers(shared, req, upstream, http::HeaderMap::with_capacity(16));
     let protocol = websocket(req);
-    let stalled = Arc::new(AtomicBool::new(false));
-    let (body, length, uploaded) = match protocol {
-        Some(_) => (nothing(), None, None),
-        None => body(req, shared.bounds.read_timeout, stalled.clone()),
+    let body = if protocol.is_some() { None } else { upload::of(req, shared.bounds.read_timeout) };
+    let (body, length, upload) = match body {
+        Some((body, length, upload)) => (body, length, Some(upload)),
+        None => (nothing(), None, None),
     };
     let target = target::strip(name);
     let method = req.method().as_str();
-    let chunked = uploaded.is_some() && length.is_none();
+    let chunked = upload.is_some() && length.is_none();
     let upgrade = protocol.map(HeaderValue::as_bytes);
-    let outgoing = Outgoing { method, target: &target, headers, length, chunked, upgrade };
+    let outgoing = Outgoing { method, target: &target, headers, length, chunked, upgrade, anew };
     let answer = shared.client.send(upstream, outgoing, body).map_err(|error| no_answer(&error))?;
-    Ok(Sent { answer: Box::pin(answer), uploaded, upgrade: protocol.is_some(), stalled })
+    Ok(Sent { answer: Box::pin(answer), upload, upgrade: protocol.is_some(), again: false })
 }
 
 /// Passes a call on and its answer back.
-pub async fn pass(
-    req: &mut ServiceRequest,
-    sent: Sent,
-    limit: Duration,
-    begun: Instant,
-) -> Result<HttpResponse, Error> {
-    let Sent { answer, upgrade, stalled, .. } = sent;
-    match tokio::time::timeout(limit.saturating_sub(begun.elapsed()), answer).await {
-        Ok(Ok(answer)) if upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
-            Box::pin(switch(req, answer)).await
-        }
-        Ok(answer) => answered(req, answer, &stalled, limit),
-        Err(_) => Err(timed_out(limit)),
+pub async fn pass(way: Way<'_>, req: &mut ServiceRequest, limit: Limit) -> Result<HttpResponse, Error> {
+    let mut sent = send(way, req)?;
+    match answer(way, req, &mut sent, None, limit).await? {
+        Some(answer) => back(req, &sent, answer, limit).await,
+        // Not without a moment that it could be late for.
+        None => Err(timed_out(limit.limit)),
     }
 }
 
-/// Passes back what became of a call.
-pub fn answered(
-    req: &ServiceRequest,
-    answer: Result<http::Response<Received>, dispatch::Error>,
-    stalled: &AtomicBool,
-    limit: Duration,
-) -> Result<HttpResponse, Error> {
-    match answer {
-        Ok(answer) => Ok(pass_back(req.method(), answer, limit)),
-        Err(_) if stalled.load(Ordering::Relaxed) => Err(Error::too_slow()),
-        Err(error) => Err(no_answer(&error)),
+/// Waits for the upstream's answer while the body is passed on. `None`: there is none yet after `late`, and the whole body
+/// is passed on.
+pub async fn answer(
+    way: Way<'_>,
+    req: &mut ServiceRequest,
+    sent: &mut Sent,
+    late: Option<Duration>,
+    limit: Limit,
+) -> Result<Option<http::Response<Received>>, Error> {
+    let first = late.map_or(limit.limit, |late| late.min(limit.limit));
+    // One timer, whether there is a rescue or not: a call that is fast is to pay nothing for it.
+    let mut timer = std::pin::pin!(tokio::time::sleep(limit.left(first)));
+    let mut is_late = false;
+    loop {
+        tokio::select! {
+            biased;
+            passed = upload::pass(&mut sent.upload) => {
+                sent.upload = None;
+                passed.map_err(|broken| match broken {
+                    Broken::Off(error) => submit::broken(error, way.shared.bounds.max_body),
+                    Broken::Slow => Error::too_slow(),
+                })?;
+                if is_late {
+                    return Ok(None);
+                }
+            }
+            answer = sent.answer.as_mut() => match answer {
+                Ok(answer) => {
+                    // An upstream may answer before it has all of the body, and take the rest of it.
+                    if let Some(upload) = sent.upload.take() {
+                        actix_web::rt::spawn(upload);
+                    }
+                    return Ok(Some(answer));
+                }
+                Err(dispatch::Error::Stale(_)) if sent.again => *sent = send_over(way, req, true)?,
+                Err(error) => return Err(no_answer(&error)),
+            },
+            () = timer.as_mut() => {
+                let left = limit.left(limit.limit);
+                if left.is_zero() {
+                    return Err(timed_out(limit.limit));
+                }
+                if sent.upload.is_none() {
+                    return Ok(None);
+                }
+                // A caller who is still sending is not waiting for an answer yet.
+                is_late = true;
+                timer.set(tokio::time::sleep(left));
+            }
+        }
     }
+}
+
+/// Passes an answer back.
+pub async fn back(
+    req: &mut ServiceRequest,
+    sent: &Sent,
+    answer: http::Response<Received>,
+    limit: Limit,
+) -> Result<HttpResponse, Error> {
+    if sent.upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Box::pin(switch(req, answer)).await;
+    }
+    Ok(pass_back(req.method(), answer, limit.limit))
 }
 
 /// A call's headers as the upstream gets them, gathered in `headers`.
@@ -121,6 +201,11 @@ pub fn check_path(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a call asks for another protocol that can be passed on.
+pub fn switches(req: &ServiceRequest) -> bool {
+    websocket(req).is_some()
+}
+
 /// The protocol that a call asks for, where it is one that can be passed on: of other upgrades the connection's bytes
 /// cannot be had, and the call is passed on without (RFC 9110 section 7.8).
 fn websocket(req: &ServiceRequest) -> Option<&'static HeaderValue> {
@@ -128,52 +213,6 @@ fn websocket(req: &ServiceRequest) -> Option<&'static HeaderValue> {
     let asked = req.headers().get(header::UPGRADE)?.to_str().ok()?;
     let is_upgrade = req.head().connection_type() == ConnectionType::Upgrade && *req.method() == Method::GET;
     (is_upgrade && asked.trim().eq_ignore_ascii_case("websocket")).then_some(&WEBSOCKET)
-}
-
-/// The body, on its way to the upstream as it comes.
-fn body(
-    req: &mut ServiceRequest,
-    silence: Duration,
-    stalled: Arc<AtomicBool>,
-) -> (Body, Option<u64>, Option<oneshot::Receiver<()>>) {
-    if !submit::has_body(req) {
-        return (nothing(), None, None);
-    }
-    let length = req.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut payload = req.take_payload();
-    let (pieces, received) = mpsc::channel(PIECES);
-    let (done, uploaded) = oneshot::channel();
-    actix_web::rt::spawn(async move {
-        loop {
-            let next = tokio::time::timeout(silence, payload.next());
-            let piece = tokio::select! {
-                () = pieces.closed() => return,
-                piece = next => piece,
-            };
-            let piece = match piece {
-                Ok(None) => break,
-                Ok(Some(Ok(piece))) => Ok(piece),
-                Ok(Some(Err(error))) => Err(std::io::Error::other(error.to_string())),
-                Err(_) => {
-                    stalled.store(true, Ordering::Relaxed);
-                    Err(std::io::ErrorKind::TimedOut.into())
-                }
-            };
-            let broke = piece.is_err();
-            if pieces.send(piece).await.is_err() {
-                return;
-            }
-            if broke {
-                // `done` goes no sooner than the call: a body that broke off is not one that was sent.
-                return pieces.closed().await;
-            }
-        }
-        let _ = done.send(());
-    });
-    let stream = futures_util::stream::unfold(received, |mut received| async move {
-        received.recv().await.map(|piece| (piece, received))
-    });
-    (streamed(stream), length, Some(uploaded))
 }
 
 /// Passes an answer back as it comes.
@@ -184,14 +223,21 @@ fn pass_back(method: &Method, answer: http::Response<Received>, silence: Duratio
     };
     let mut response = HttpResponse::build(status);
     let length = add_headers(&mut response, &head.headers);
-    let is_empty = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED || status == StatusCode::NO_CONTENT;
     match length {
-        Some(length) if is_empty => {
+        Some(length) if *method == Method::HEAD => {
             response.no_chunking(length);
             response.body(file::Sized(length))
         }
         // Without a length of its own: how long a body would be is not known.
-        None if is_empty => response.body(actix_web::body::None::new()),
+        None if *method == Method::HEAD => response.body(actix_web::body::None::new()),
+        // These never have a body. A 304 may say how long that of a 200 would be, a 204 may not (RFC 9110 section 8.6).
+        _ if status == StatusCode::NO_CONTENT => response.body(actix_web::body::None::new()),
+        _ if status == StatusCode::NOT_MODIFIED => {
+            if let Some(length) = length {
+                response.insert_header((header::CONTENT_LENGTH, length));
+            }
+            response.body(actix_web::body::None::new())
+        }
         Some(length) => {
             response.no_chunking(length);
             response.body(Passed::new(body, BodySize::Sized(length), silence))
@@ -208,7 +254,7 @@ fn add_headers(response: &mut HttpResponseBuilder, headers: &http::HeaderMap) ->
             length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         } else if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value)) {
             // Who is signed in on the dashboard is not an upstream's to say.
-            if name != header::SET_COOKIE || !value.as_bytes().trim_ascii_start().starts_with(session::PAIR) {
+            if name != header::SET_COOKIE || !session::is_set_by(value.as_bytes()) {
                 response.append_header((name, value));
             }
         }

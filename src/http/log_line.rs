@@ -7,33 +7,34 @@ use std::time::Instant;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceRequest;
-use actix_web::http::{Method, Uri};
+use actix_web::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 
 use super::accept::OneUnderWay;
 
-/// What is known of a call before its answer.
+/// What is written where the caller hung up before there was an answer (nginx's number for that).
+const HUNG_UP: &str = "499";
+
+/// A call on its way. Dropped without an answer, it has lost its caller.
 pub struct Line {
     method: Method,
     uri: Uri,
     rid: Option<crate::model::Rid>,
+    begun: Instant,
+    is_written: bool,
+    _under_way: OneUnderWay,
 }
 
 impl Line {
     /// Of a call that has just come in.
-    pub fn of(req: &ServiceRequest) -> Self {
-        Self { method: req.method().clone(), uri: req.uri().clone(), rid: None }
+    pub fn of(req: &ServiceRequest, under_way: OneUnderWay) -> Self {
+        let (method, uri) = (req.method().clone(), req.uri().clone());
+        Self { method, uri, rid: None, begun: Instant::now(), is_written: false, _under_way: under_way }
     }
 
-    /// Writes it.
-    pub fn write(&self, status: u16, begun: Instant) {
-        let Self { method, uri, rid } = self;
-        let path = uri.path();
-        let ms = begun.elapsed().as_millis();
-        match rid {
-            Some(rid) => log::info!("call {method} {path} status={status} ms={ms} rid={rid}"),
-            None => log::info!("call {method} {path} status={status} ms={ms}"),
-        }
+    /// Writes it, with the answer's status.
+    pub fn write(mut self, status: StatusCode) {
+        self.put(status.as_str());
     }
 
     /// Takes in what the answer says.
@@ -41,6 +42,33 @@ impl Line {
     pub fn with(mut self, response: &HttpResponse) -> Self {
         self.rid = response.extensions().get::<Submitted>().map(|submitted| submitted.0);
         self
+    }
+
+    fn put(&mut self, status: &str) {
+        self.is_written = true;
+        if !log::log_enabled!(log::Level::Info) {
+            return;
+        }
+        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).to_string();
+        // One text, not a format of several: a call has this line, and a tenth of its time went into it.
+        let parts = ["call ", self.method.as_str(), " ", self.uri.path(), " status=", status, " ms=", &ms];
+        match &self.rid {
+            Some(rid) => {
+                let mut text = parts.concat();
+                text.push_str(" rid=");
+                text.push_str(&rid.to_string());
+                log::info!("{text}");
+            }
+            None => log::info!("{}", parts.concat()),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.is_written {
+            self.put(HUNG_UP);
+        }
     }
 }
 
@@ -52,15 +80,13 @@ pub struct Submitted(pub crate::model::Rid);
 pub struct Logged {
     body: BoxBody,
     line: Line,
-    status: u16,
-    begun: Instant,
-    _under_way: OneUnderWay,
+    status: StatusCode,
 }
 
 impl Logged {
     /// Wraps a body.
-    pub fn new(body: BoxBody, line: Line, status: u16, begun: Instant, under_way: OneUnderWay) -> Self {
-        Self { body, line, status, begun, _under_way: under_way }
+    pub fn new(body: BoxBody, line: Line, status: StatusCode) -> Self {
+        Self { body, line, status }
     }
 }
 
@@ -78,6 +104,6 @@ impl MessageBody for Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
-        self.line.write(self.status, self.begun);
+        self.line.put(self.status.as_str());
     }
 }

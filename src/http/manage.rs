@@ -38,7 +38,7 @@ pub async fn delete(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpR
 
 /// The request that the path names, for its owner and for administrators.
 pub async fn owned(req: &HttpRequest, shared: &Shared) -> Result<Request, Error> {
-    let request = shared.store.get(wait::rid(req)?).await?.ok_or_else(wait::unknown)?;
+    let request = shared.find(wait::rid(req)?).await?.ok_or_else(wait::unknown)?;
     let who = who(req)?;
     if who.owner == request.owner || is_admin(&who) {
         return Ok(request);

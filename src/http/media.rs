@@ -54,7 +54,7 @@ pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResp
         _ => None,
     };
     let rid = rid.ok_or_else(nothing)?;
-    let request = shared.store.get(rid).await?.ok_or_else(nothing)?;
+    let request = shared.find(rid).await?.ok_or_else(nothing)?;
     let stored = request.result.as_ref().filter(|file| file.name == name).ok_or_else(nothing)?;
     file::send(&req, &shared, rid, stored, StatusCode::OK, |response| add_headers(response, &request)).await
 }

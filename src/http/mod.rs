@@ -24,6 +24,8 @@ mod asked;
 mod batch;
 mod callbacks;
 mod caller;
+mod chunks;
+pub mod cors;
 mod details;
 pub mod error;
 mod event_stream;
@@ -53,6 +55,7 @@ mod secret;
 mod session;
 mod submit;
 mod ui;
+mod upload;
 mod wait;
 mod who;
 
@@ -70,11 +73,11 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::upstream::Client;
 use crate::media::Media;
 use crate::model::Rid;
-use crate::model::time::Keep;
+use crate::model::time::{self, Keep};
 use crate::routing::{Policies, Proxy, Upstreams};
 use crate::scheduler::Scheduler;
 use crate::stats::Stats;
-use crate::store::{Callbacks, Cancelled, Store};
+use crate::store::{self, Callbacks, Cancelled, Request, Store};
 use crate::vault::Key;
 use crate::watch::Watchers;
 use crate::webhooks::Allow;
@@ -158,6 +161,16 @@ impl Shared {
     /// The answer to a path that leads nowhere.
     fn not_found(&self, path: &str) -> Error {
         place::not_found(path, if self.hosts { self.versions } else { &[] })
+    }
+
+    /// The request with this id, for whoever may still see it.
+    async fn find(&self, rid: Rid) -> Result<Option<Request>, store::Error> {
+        Ok(self.store.get(rid).await?.filter(|request| self.is_kept(request)))
+    }
+
+    /// Whether a request has not expired. The sweep takes the expired ones out, but not at once.
+    fn is_kept(&self, request: &Request) -> bool {
+        request.expires.as_deref().is_none_or(|expires| !time::is_past(expires, self.clock.now()))
     }
 }
 

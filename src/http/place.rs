@@ -16,9 +16,9 @@ pub enum Place {
     Api,
 }
 
-/// First segments of the server's own routes, also of those that come with later versions: a parameter that is
+/// First segments of the server's own routes but for `bgrs`, also of those that come with later versions: a parameter that is
 /// ignored on them must not begin to mean something then.
-const OWN: [&str; 4] = ["bgrs", "media", "metrics", "openapi.json"];
+const OWN: [&str; 3] = ["media", "metrics", "openapi.json"];
 
 const OPEN: [&str; 2] = ["healthz", "readyz"];
 
@@ -36,10 +36,16 @@ pub fn of(path: &str, mount: &str) -> Place {
         let rest = segments.next().unwrap_or_default();
         return if DATA.contains(&rest) && segments.next().is_none() { Place::Own } else { Place::Open };
     }
-    if OPEN.contains(&first) && segments.clone().next().is_none() {
+    let is_requests = if version(first).is_some() { segments.next() == Some("bgrs") } else { first == "bgrs" };
+    if is_requests {
+        // One request's, and no other path that ends in the same way.
+        let rest = (segments.next(), segments.next(), segments.next());
+        return if matches!(rest, (Some(_), Some("report"), None)) { Place::Report } else { Place::Own };
+    }
+    if OPEN.contains(&first) && segments.next().is_none() {
         Place::Open
-    } else if OWN.contains(&first) || version(first).is_some() && segments.next() == Some("bgrs") {
-        if path.ends_with("/report") { Place::Report } else { Place::Own }
+    } else if OWN.contains(&first) {
+        Place::Own
     } else {
         Place::Api
     }
@@ -89,7 +95,12 @@ mod tests {
         for path in ["/healthz", "/ui", "/ui/", "/ui/api.js", "/ui/session"] {
             assert_eq!(of(path, ""), Place::Open, "{path}");
         }
-        assert_eq!(of("/bgrs/x/report", ""), Place::Report);
+        for path in ["/bgrs/x/report", "/v2.5/bgrs/x/report"] {
+            assert_eq!(of(path, ""), Place::Report, "{path}");
+        }
+        for path in ["/bgrs/report", "/media/report", "/metrics/report", "/bgrs/x/y/report", "/v2.5/bgrs/report"] {
+            assert_eq!(of(path, ""), Place::Own, "{path}");
+        }
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn again(
     };
     let repeatable = shared
         .policies
-        .of(&call.method, &call.name)
+        .of(&call.method, &call.name, call.upstream.is_none())
         .repeat_after_crash
         .unwrap_or_else(|| is_idempotent(&call.method, &kept));
     Ok(Call { headers: kept, secrets, repeatable, ..call })

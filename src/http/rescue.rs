@@ -7,7 +7,7 @@ use actix_web::dev::ServiceRequest;
 use actix_web::{HttpResponse, ResponseError};
 use futures_util::FutureExt;
 
-use super::gateway::{self, Sent};
+use super::gateway::{self, Limit, Sent, Way};
 use super::submit::{self, Terms};
 use super::who::Who;
 use super::{Error, Shared};
@@ -35,37 +35,23 @@ pub struct Slow<'a> {
 }
 
 /// Passes a call on as [`gateway::pass`] does. Where there is no answer in time, it becomes a background request.
-pub async fn pass(
-    shared: &Arc<Shared>,
-    req: &mut ServiceRequest,
-    mut sent: Sent,
-    slow: Slow<'_>,
-) -> Result<HttpResponse, Error> {
-    let begun = Instant::now();
-    let has_body = sent.uploaded.is_some();
-    let uploaded = sent.uploaded.take();
-    let late = async {
-        tokio::time::sleep(slow.after).await;
-        // A caller who is still sending is not waiting for an answer yet.
-        if let Some(uploaded) = uploaded {
-            let _ = uploaded.await;
-        }
-    };
-    // Not boxed and with no second timer: a call that is fast is to pay nothing.
-    let answer = tokio::select! {
-        biased;
-        answer = sent.answer.as_mut() => Some(answer),
-        () = late => None,
-    };
-    if let Some(answer) = answer {
-        return gateway::answered(req, answer, &sent.stalled, slow.terms.limit);
+pub async fn pass(shared: &Arc<Shared>, req: &mut ServiceRequest, slow: Slow<'_>) -> Result<HttpResponse, Error> {
+    let way = Way { shared, upstream: slow.upstream, name: &slow.name };
+    let limit = Limit::from_now(slow.terms.limit);
+    let has_body = submit::has_body(req);
+    let mut sent = gateway::send(way, req)?;
+    if let Some(answer) = gateway::answer(way, req, &mut sent, Some(slow.after), limit).await? {
+        return gateway::back(req, &sent, answer, limit).await;
     }
-    match Box::pin(adopt(shared, req, sent, &slow, begun, has_body)).await {
+    match Box::pin(adopt(shared, req, sent, &slow, limit.begun, has_body)).await {
         Ok(accepted) => return Ok(accepted),
         // It stays what it was: a slow call in the foreground.
         Err(given_back) => sent = given_back,
     }
-    Box::pin(gateway::pass(req, sent, slow.terms.limit, begun)).await
+    match Box::pin(gateway::answer(way, req, &mut sent, None, limit)).await? {
+        Some(answer) => gateway::back(req, &sent, answer, limit).await,
+        None => Err(gateway::timed_out(limit.limit)),
+    }
 }
 
 async fn adopt(
@@ -108,7 +94,8 @@ async fn adopt(
     let new = NewRequest { rid, owner: owner.clone(), vouched: None, call: call.clone(), key: None, created: now };
     // In a task of its own: a client that hangs up here must not leave a running row that nobody runs.
     let (shared_too, caller) = (shared.clone(), slow.who.caller.clone());
-    let (answer, is_head) = (sent.answer, method == "HEAD");
+    let Sent { answer, upgrade, again, .. } = sent;
+    let is_head = method == "HEAD";
     let kept = actix_web::rt::spawn(async move {
         let lease = (shared_too.lease)(now);
         match shared_too.store.adopt(new, lease, &detail).await {
@@ -129,7 +116,7 @@ async fn adopt(
     });
     match kept.await {
         Ok(Ok(())) => Ok(submit::accepted(shared, rid)),
-        Ok(Err(answer)) => Err(Sent { answer, uploaded: None, upgrade: false, stalled: sent.stalled }),
+        Ok(Err(answer)) => Err(Sent { answer, upload: None, upgrade, again }),
         // The task died: so has the call.
         Err(_) => Ok(Error::internal().error_response()),
     }

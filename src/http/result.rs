@@ -1,8 +1,7 @@
 //! `GET /bgrs/{rid}/result`: the API's own answer, as if the call had been made in the foreground.
 
-use actix_web::body;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::{Error, Shared, file, information, wait};
@@ -88,13 +87,7 @@ async fn finished(req: &HttpRequest, shared: &Shared, request: &Request) -> Resu
     let add = |response: &mut HttpResponseBuilder| add_headers(response, &headers);
     match &request.result {
         Some(stored) => file::send(req, shared, request.rid, stored, status, add).await,
-        None => {
-            let mut response = HttpResponse::build(status);
-            add(&mut response);
-            file::protect(&mut response, request.rid);
-            // How long the body of what was asked for with HEAD would be is not known: no length is said.
-            if *req.method() == Method::HEAD { Ok(response.body(body::None::new())) } else { Ok(response.finish()) }
-        }
+        None => Ok(file::send_nothing(req, request.rid, status, add)),
     }
 }
 

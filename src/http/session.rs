@@ -25,7 +25,7 @@ use crate::store::{Session, Sessions};
 use crate::vault::Key;
 
 /// What the cookie's pair begins with.
-pub const PAIR: &[u8] = b"bgrs_session=";
+const PAIR: &[u8] = b"bgrs_session=";
 
 /// Seconds that a session lasts.
 const LIFE: i64 = 12 * 60 * 60;
@@ -135,6 +135,15 @@ struct Held(Rid);
 /// Whether a call has the cookie.
 pub fn is_sent(req: &ServiceRequest) -> bool {
     req.headers().get_all(header::COOKIE).any(|value| memmem::find(value.as_bytes(), PAIR).is_some())
+}
+
+/// Whether a `Set-Cookie` sets the cookie, by what browsers make of it (RFC 6265 section 5.2): blanks around a name do not
+/// count, and of a cookie without a name they send the value alone.
+pub fn is_set_by(value: &[u8]) -> bool {
+    let name = &PAIR[..PAIR.len() - 1];
+    let pair = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let pair = pair.strip_prefix(b"=").unwrap_or(pair);
+    pair.split(|byte| *byte == b'=').next().is_some_and(|own| own.trim_ascii() == name)
 }
 
 /// Gives a call the credentials of its session, where it has none of its own. Nobody behind sees the cookie.
@@ -363,4 +372,23 @@ fn is_behind_tls(req: &HttpRequest, shared: &Shared) -> bool {
     let first = said.split(',').next().unwrap_or_default().trim();
     let call = ServiceRequest::from_request(req.clone());
     first.eq_ignore_ascii_case("https") && origin::of(&call, &shared.trusted_proxies).trusted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cookie_is_seen_in_whatever_sets_it() {
+        for value in
+            ["bgrs_session=x", " bgrs_session=x; Path=/", "bgrs_session =x", "bgrs_session\t= x", "=bgrs_session=x"]
+        {
+            assert!(is_set_by(value.as_bytes()), "{value}");
+        }
+        for value in
+            ["a=bgrs_session=x", "xbgrs_session=x", "bgrs_sessions=x", "a=b; bgrs_session=x", "BGRS_SESSION=x", ""]
+        {
+            assert!(!is_set_by(value.as_bytes()), "{value}");
+        }
+    }
 }

@@ -31,14 +31,14 @@ pub async fn request(req: &HttpRequest, shared: &Shared) -> Result<Request, Erro
 /// A request as it is when it has ended, or after so long a time; `None`: there is none.
 pub async fn ended(shared: &Shared, rid: Rid, longest: Duration) -> Result<Option<Request>, Error> {
     let mut watch = shared.watchers.watch(rid);
-    let request = shared.store.get(rid).await?;
+    let request = shared.find(rid).await?;
     if request.as_ref().is_none_or(|request| request.state.has_ended()) {
         return Ok(request);
     }
     match tokio::time::timeout(longest, watch.end()).await {
         Ok(Some(request)) => Ok(Some((*request).clone())),
         // Ended or not by then, it is looked at again.
-        _ => Ok(shared.store.get(rid).await?),
+        _ => Ok(shared.find(rid).await?),
     }
 }
 
@@ -58,7 +58,7 @@ pub fn parameter(query: &str, name: &str) -> Option<String> {
 }
 
 async fn get(shared: &Shared, rid: Rid) -> Result<Request, Error> {
-    shared.store.get(rid).await?.ok_or_else(unknown)
+    shared.find(rid).await?.ok_or_else(unknown)
 }
 
 fn seconds(query: &str) -> Result<u64, Error> {

@@ -1,5 +1,7 @@
 //! Times as the interface shows them: UTC, `YYYY-MM-DD HH:MM:SS`.
 
+use std::cell::RefCell;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -70,6 +72,21 @@ pub fn format(at: Timestamp) -> String {
     text
 }
 
+/// Whether a moment, as [`format`] shows it, lies before the second of `now`.
+#[must_use]
+pub fn is_past(shown: &str, now: Timestamp) -> bool {
+    thread_local! {
+        /// The last `now`: each status read asks, tens of thousands within a second.
+        static NOW: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    NOW.with_borrow_mut(|(second, text)| {
+        if *second != now.as_second() {
+            (*second, *text) = (now.as_second(), format(now));
+        }
+        shown < text.as_str()
+    })
+}
+
 /// Formats a moment with its milliseconds, for the database alone: in this form too, later is greater.
 #[must_use]
 pub fn format_millis(at: Timestamp) -> String {
@@ -123,6 +140,17 @@ mod tests {
     fn a_time_has_two_digits_everywhere_but_in_the_year() {
         let at: Timestamp = "2017-02-06T08:01:02.999Z".parse().unwrap();
         assert_eq!(format(at), "2017-02-06 08:01:02");
+    }
+
+    #[test]
+    fn what_is_shown_is_past_from_the_next_second_on() {
+        let at: Timestamp = "2017-02-06T08:01:02.999Z".parse().unwrap();
+        for (shown, past) in
+            [("2017-02-06 08:01:01", true), ("2017-02-06 08:01:02", false), ("2018-01-01 00:00:00", false)]
+        {
+            assert_eq!(is_past(shown, at), past, "{shown}");
+        }
+        assert!(is_past("2017-02-06 08:01:02", "2017-02-06T08:01:03Z".parse().unwrap()));
     }
 
     #[test]

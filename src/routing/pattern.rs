@@ -33,6 +33,12 @@ impl Pattern {
         })
     }
 
+    /// Whether its first segment is this one.
+    #[must_use]
+    pub fn matches_first(&self, segment: &str) -> bool {
+        matches!(self.segments.first(), Some(Segment::Literal(first)) if first == segment)
+    }
+
     /// How many segments it has.
     #[must_use]
     pub fn len(&self) -> usize {

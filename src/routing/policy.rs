@@ -99,6 +99,8 @@ impl Policy {
 pub struct Policies {
     routes: Arc<[Route]>,
     otherwise: Arc<Policy>,
+    /// What the hosted API's newest version begins with (`/v2.5`).
+    newest: Option<String>,
 }
 
 impl Policies {
@@ -115,23 +117,43 @@ impl Policies {
         }
         routes
             .sort_by(|a, b| b.path.specificity(&a.path).then_with(|| a.methods.is_empty().cmp(&b.methods.is_empty())));
-        Ok(Self { routes: routes.into(), otherwise: Arc::new(otherwise) })
+        Ok(Self { routes: routes.into(), otherwise: Arc::new(otherwise), newest: None })
     }
 
-    /// What holds for a method and a target, as sent.
+    /// For a server that hosts an API of these versions, the newest last.
     #[must_use]
-    pub fn of(&self, method: &str, name: &str) -> &Policy {
-        self.route(method, name).map_or(&self.otherwise, |route| &route.policy)
+    pub fn hosting(mut self, versions: &[&str]) -> Self {
+        self.newest = versions.last().map(|version| format!("/v{version}"));
+        self
     }
 
-    /// The policy that holds, if one of the configuration's does.
+    /// What holds for a method and a target, as sent; `hosted`: one of the hosted API's.
     #[must_use]
-    pub fn route(&self, method: &str, name: &str) -> Option<&Route> {
+    pub fn of(&self, method: &str, name: &str, hosted: bool) -> &Policy {
+        self.route(method, name, hosted).map_or(&self.otherwise, |route| &route.policy)
+    }
+
+    /// The policy that holds, if one of the configuration's does. The hosted API's routes have two names, with the newest
+    /// version and without one: what is said of either holds for both, the more specific first.
+    #[must_use]
+    pub fn route(&self, method: &str, name: &str, hosted: bool) -> Option<&Route> {
         if self.routes.is_empty() {
             return None;
         }
         let path = target::path(name);
-        self.routes.iter().find(|route| route.holds_for(method) && route.path.matches(path))
+        let find = |path: &str| self.routes.iter().find(|route| route.holds_for(method) && route.path.matches(path));
+        let own = find(path);
+        let Some(newest) = self.newest.as_deref().filter(|_| hosted) else { return own };
+        let other = match path.strip_prefix(newest) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => find(rest),
+            _ => find(&format!("{newest}{path}")),
+        };
+        // How much of the route it names, beside the version.
+        let named = |route: &Route| route.path.len() - usize::from(route.path.matches_first(&newest[1..]));
+        match (own, other) {
+            (Some(own), Some(other)) if named(other) > named(own) => Some(other),
+            (own, other) => own.or(other),
+        }
     }
 }
 
@@ -180,7 +202,29 @@ mod tests {
             ("PATCH", "/a/b", 5),
             ("POST", "/a/c", 2),
         ] {
-            assert_eq!(policies.of(method, name).timeout.as_secs(), seconds, "{method} {name}");
+            assert_eq!(policies.of(method, name, false).timeout.as_secs(), seconds, "{method} {name}");
+        }
+    }
+
+    #[test]
+    fn a_hosted_route_has_one_policy_under_both_its_names() {
+        let routes =
+            vec![route("/", &[], 1), route("/v2.5/users", &[], 2), route("/users/me", &[], 3), route("/v1/x", &[], 4)];
+        let policies = Policies::new(routes, Policy::new(Duration::from_secs(9))).unwrap().hosting(&["2.4", "2.5"]);
+        for (name, hosted, seconds) in [
+            ("/users?a", true, 2),
+            ("/v2.5/users", true, 2),
+            ("/users/7", true, 2),
+            ("/users/me", true, 3),
+            ("/v2.5/users/me", true, 3),
+            ("/campaigns", true, 1),
+            ("/v2.5", true, 1),
+            ("/v2.50/users", true, 1),
+            ("/users/7", false, 1),
+            ("/v2.5/users/me", false, 2),
+            ("/x", true, 1),
+        ] {
+            assert_eq!(policies.of("GET", name, hosted).timeout.as_secs(), seconds, "{name} {hosted}");
         }
     }
 

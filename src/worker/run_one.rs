@@ -18,7 +18,7 @@ use crate::media::{self, File, Media, Sink, result_name};
 use crate::model::time::Keep;
 use crate::model::{Answer, Call, Failure, FailureKind, Headers, Outcome, Owner, Rid, is_idempotent};
 use crate::progress::{Listener, Progress};
-use crate::routing::{Policies, Retry};
+use crate::routing::{Policies, Policy, Retry};
 use crate::stats::Stats;
 use crate::store::{self, Claimed, Ending, Store};
 use crate::vault::Key;
@@ -195,7 +195,7 @@ impl Runner {
 
     async fn perform_adopted(&self, claimed: &Claimed, under_way: UnderWay, progress: Progress) -> End {
         let UnderWay { answer, begun, has_body } = under_way;
-        let policy = self.policies.of(&claimed.call.method, &claimed.call.name);
+        let policy = self.policy(&claimed.call);
         let limit = claimed.call.timeout.unwrap_or(policy.timeout).min(policy.timeout);
         let may = policy.retry.attempts > 1 && !has_body && is_idempotent(&claimed.call.method, &claimed.call.headers);
         let again = may.then(|| policy.retry.rest_after(1));
@@ -204,8 +204,12 @@ impl Runner {
         limited(limit, begun, attempt).await
     }
 
+    fn policy(&self, call: &Call) -> &Policy {
+        self.policies.of(&call.method, &call.name, call.upstream.is_none())
+    }
+
     async fn perform(&self, claimed: Claimed, progress: Progress) -> End {
-        let policy = self.policies.of(&claimed.call.method, &claimed.call.name).clone();
+        let policy = self.policy(&claimed.call).clone();
         let limit = claimed.call.timeout.unwrap_or(policy.timeout).min(policy.timeout);
         limited(limit, Instant::now(), self.attempt(claimed, progress, &policy.retry)).await
     }

@@ -1,8 +1,13 @@
 //! What the log says of a request, and what it never says.
 
+use std::io::Write;
+use std::net::TcpStream;
+
 use serde_json::json;
 
 use crate::common::http::basic;
+use crate::common::server::PASSWORD;
+use crate::common::upstream::{Upstream, wait_for_close};
 use crate::common::{TestServer, assert_submitted, until};
 
 #[test]
@@ -35,6 +40,17 @@ fn each_request_is_one_line() {
         lines.iter().any(|line| line.contains("404"))
     });
     assert_eq!(lines("/v2.5/users/me").len(), 5, "{}", server.stderr());
+}
+
+#[test]
+fn a_call_whose_caller_hangs_up_has_its_line_too() {
+    let upstream = Upstream::start(|_, stream| wait_for_close(stream));
+    let server = TestServer::options().config(&upstream.table("/up")).start();
+    let mut call = TcpStream::connect(server.addr()).unwrap();
+    write!(call, "GET /up/slow HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\r\n", basic("admin", PASSWORD)).unwrap();
+    upstream.wait_for(1);
+    drop(call);
+    until("its line", || server.stderr().contains("call GET /up/slow status=499 "));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::common::rows::pin_running;
 use crate::common::server::one_object;
+use crate::common::upstream::Upstream;
 use crate::common::{Response, TestServer, assert_submitted, error_of};
 
 /// The headers that are the server's on every result of its own: one each, and these values.
@@ -113,6 +114,38 @@ fn an_answer_without_a_body_has_neither_content_type_nor_file() {
     let result = server.get(&format!("/bgrs/{rid}/result")).expect(204);
     assert_eq!(result.header("Bgrs-Request"), Some(rid.as_str()));
     assert_eq!(result.header("Content-Type"), None);
+}
+
+#[test]
+fn a_200_without_a_body_has_an_etag_too() {
+    let upstream = Upstream::saying("");
+    let server = TestServer::options().config(&upstream.table("/up")).start();
+    let rid = server.finished_get("/up/x");
+    let path = format!("/bgrs/{rid}/result");
+    let result = server.get(&path).expect(200);
+    assert_own_headers(&result, &rid);
+    let etag = result.header("ETag").expect("an ETag").to_owned();
+    assert!(result.body.is_empty());
+    for known in [etag.as_str(), "*"] {
+        let same = server.call("GET", &path).header("If-None-Match", known).send().expect(304);
+        assert_eq!(same.header("ETag"), Some(etag.as_str()));
+    }
+    server.call("GET", &path).header("If-None-Match", "\"other\"").send().expect(200);
+}
+
+#[test]
+fn what_has_expired_is_404_also_before_it_is_swept_away() {
+    let server = TestServer::start();
+    let rid = server.finished_get("/users/me");
+    let file = server.info(&rid)["result"].as_str().expect("a file").to_owned();
+    let sql = "UPDATE bgrs SET expires_dt = '2020-01-31 10:00:00' WHERE rid = ?";
+    assert_eq!(server.db().execute(sql, [&rid]).expect("an update"), 1);
+    for path in ["", "?wait=1", "/details", "/result", "/events"] {
+        error_of(&server.get(&format!("/bgrs/{rid}{path}")), 404);
+    }
+    error_of(&server.get(&format!("/{file}")), 404);
+    error_of(&server.call("POST", &format!("/bgrs/{rid}/rerun")).send(), 404);
+    error_of(&server.delete(&format!("/bgrs/{rid}")), 404);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::model::{Headers, target};
 use crate::routing::{Upstream, Upstreams, path};
 
 /// The longest that a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(10);
+pub const CONNECT: Duration = Duration::from_secs(10);
 
 /// What a call carries.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -47,6 +47,8 @@ pub struct Outgoing<'a> {
     pub chunked: bool,
     /// Asks for another protocol.
     pub upgrade: Option<&'a [u8]>,
+    /// Whether it goes over a connection of its own, not over one that has served another call.
+    pub anew: bool,
 }
 
 /// All upstreams, each with the way to connect to it. Cheap to clone.
@@ -84,8 +86,8 @@ impl Client {
         )
     }
 
-    /// Sends a call; the future returns when the answer's head is there, [`Error::Unreachable`] or [`Error::Unanswered`].
-    /// Dropping it, or the answer's body before its end, closes the connection.
+    /// Sends a call; the future returns when the answer's head is there, [`Error::Unreachable`], [`Error::Stale`]
+    /// or [`Error::Unanswered`]. Dropping it, or the answer's body before its end, closes the connection.
     ///
     /// # Errors
     /// [`Error::Malformed`], and [`Error::Gone`] for an upstream that is none of this client's.
@@ -95,8 +97,8 @@ impl Client {
         call: Outgoing<'_>,
         body: Body,
     ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
-        let (target, upgrade) = (target_at(upstream, call.target)?, call.upgrade.is_some());
-        self.request(upstream, request(upstream, target, call, body)?, upgrade)
+        let (target, upgrade, anew) = (target_at(upstream, call.target)?, call.upgrade.is_some(), call.anew);
+        self.request(upstream, request(upstream, target, call, body)?, upgrade, anew)
     }
 
     /// [`Client::send`], for a target that is the upstream's own and not a caller's: it goes behind the base as it is.
@@ -110,7 +112,8 @@ impl Client {
         body: Body,
     ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
         let target = path_and_query(format!("{}{}", upstream.url.path, call.target))?;
-        self.request(upstream, request(upstream, target, call, body)?, false)
+        let anew = call.anew;
+        self.request(upstream, request(upstream, target, call, body)?, false, anew)
     }
 
     fn request(
@@ -118,10 +121,11 @@ impl Client {
         upstream: &Upstream,
         request: Request<Body>,
         may_switch: bool,
+        anew: bool,
     ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
         let found = self.0.iter().find(|(own, _)| own.prefix == upstream.prefix);
         let (_, pool) = found.ok_or_else(|| Error::Gone(upstream.prefix.to_string()))?;
-        let answer = pool.clone().send(request);
+        let answer = pool.clone().send(request, anew);
         Ok(async move {
             let answer = answer.await?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {

@@ -18,7 +18,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower_service::Service;
 
-use super::client::Body;
+use super::client::{Body, CONNECT};
 use crate::dispatch::Error;
 
 /// How long an idle connection is kept: shorter than the servers that are common upstreams do (Node.js: 5 s).
@@ -41,6 +41,8 @@ struct Connections {
     connector: HttpsConnector<HttpConnector>,
     /// Scheme and authority are what counts.
     address: Uri,
+    /// The longest that a connection may take to come about. The connector's own limit is for TCP alone, not for TLS.
+    limit: Duration,
     idle: Mutex<IdleOnes>,
 }
 
@@ -74,21 +76,26 @@ pub struct Received {
 impl Pool {
     /// Connects to `address` as the connector does.
     pub fn new(connector: HttpsConnector<HttpConnector>, address: Uri) -> Self {
-        Self(Arc::new(Connections { connector, address, idle: Mutex::default() }))
+        Self::within(CONNECT, connector, address)
+    }
+
+    /// The same; a connection has to come about in this time.
+    fn within(limit: Duration, connector: HttpsConnector<HttpConnector>, address: Uri) -> Self {
+        Self(Arc::new(Connections { connector, address, limit, idle: Mutex::default() }))
     }
 
     /// Sends a call; its target is in origin form, and its `Host` is there. A connection that was closed before anything of
-    /// the call was written to it is passed over.
+    /// the call was written to it is passed over, and with `anew` each that has served another call.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] or [`Error::Unanswered`].
-    pub async fn send(self, mut call: Request<Body>) -> Result<Response<Received>, Error> {
-        while let Some(mut taken) = self.take() {
+    /// [`Error::Unreachable`], [`Error::Stale`] or [`Error::Unanswered`].
+    pub async fn send(self, mut call: Request<Body>, anew: bool) -> Result<Response<Received>, Error> {
+        while let Some(mut taken) = self.take().filter(|_| !anew) {
             match taken.sender.try_send_request(call).await {
                 Ok(answer) => return Ok(self.receive(answer, taken)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => call = unsent,
-                    None => return Err(Error::Unanswered(innermost(error.error()))),
+                    None => return Err(ended(error.error())),
                 },
             }
         }
@@ -115,7 +122,11 @@ impl Pool {
         let mut connector = self.0.connector.clone();
         let unreachable = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unreachable(innermost(&*error));
         std::future::poll_fn(|cx| connector.poll_ready(cx)).await.map_err(unreachable)?;
-        let stream = connector.call(self.0.address.clone()).await.map_err(unreachable)?;
+        let limit = self.0.limit;
+        let connected = tokio::time::timeout(limit, connector.call(self.0.address.clone())).await;
+        let stream = connected
+            .map_err(|_| Error::Unreachable(format!("no connection within {}", humantime::format_duration(limit))))?
+            .map_err(unreachable)?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MOST_HEAD).max_headers(MOST_FIELDS);
         let (sender, connection) =
@@ -245,6 +256,19 @@ impl hyper::body::Body for Received {
     }
 }
 
+/// Why a call has no answer on a connection that had served another one before.
+fn ended(error: &hyper::Error) -> Error {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let is_reset =
+        io.is_some_and(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe));
+    let why = innermost(error);
+    if is_reset || error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        Error::Stale(why)
+    } else {
+        Error::Unanswered(why)
+    }
+}
+
 /// What is at the bottom of an error says what happened.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
@@ -267,14 +291,18 @@ mod tests {
 
     /// A pool, and the listener that it connects to.
     async fn pool() -> (Pool, TcpListener) {
+        pool_to("http", CONNECT).await
+    }
+
+    async fn pool_to(scheme: &str, limit: Duration) -> (Pool, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let roots = rustls::RootCertStore::empty();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let tls = tls.with_root_certificates(roots).with_no_client_auth();
         let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        let address = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        (Pool::new(builder.build(), address), listener)
+        let address = format!("{scheme}://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        (Pool::within(limit, builder.build(), address), listener)
     }
 
     fn call() -> Request<Body> {
@@ -320,10 +348,10 @@ mod tests {
                 answer(&mut stream, ANSWER).await;
             }
         });
-        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         for _ in 0..2 {
             rested(&pool).await;
-            assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+            assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         }
         upstream.await.unwrap();
     }
@@ -337,13 +365,13 @@ mod tests {
                 answer(&mut stream, ANSWER).await;
             }
         });
-        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         for _ in 0..2 {
             rested(&pool).await;
             let pool = pool.clone();
             let elsewhere = tokio::task::spawn_blocking(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async { whole(pool.send(call()).await.unwrap()).await })
+                runtime.block_on(async { whole(pool.send(call(), false).await.unwrap()).await })
             });
             assert_eq!(elsewhere.await.unwrap(), "ok");
         }
@@ -361,14 +389,40 @@ mod tests {
                 answer(&mut stream, ANSWER).await;
             }
         });
-        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         let limit = Instant::now() + Duration::from_secs(30);
         while idle(&pool, |sender| !sender.is_closed()) > 0 {
             assert!(Instant::now() < limit, "the end of the connection is not noticed");
             tokio::task::yield_now().await;
         }
-        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         upstream.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_that_meets_the_end_of_its_connection_is_told_from_one_that_is_not_answered() {
+        let (pool, listener) = pool().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, ANSWER).await;
+            answer(&mut stream, b"").await;
+            drop(stream);
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, b"").await;
+        });
+        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        rested(&pool).await;
+        assert!(matches!(pool.clone().send(call(), false).await, Err(Error::Stale(_))));
+        assert!(matches!(pool.clone().send(call(), true).await, Err(Error::Unanswered(_))));
+        upstream.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_never_answers_to_tls_cannot_be_reached() {
+        let (pool, listener) = pool_to("https", Duration::from_millis(50)).await;
+        let Err(error) = pool.send(call(), false).await else { panic!("there is nobody") };
+        assert!(matches!(error, Error::Unreachable(_)), "{error}");
+        drop(listener);
     }
 
     #[tokio::test]
@@ -385,8 +439,8 @@ mod tests {
             sent.send(()).unwrap();
             closed(&mut stream).await;
         });
-        drop(pool.clone().send(call()).await.unwrap());
-        let unanswered = tokio::spawn(pool.clone().send(call()));
+        drop(pool.clone().send(call(), false).await.unwrap());
+        let unanswered = tokio::spawn(pool.clone().send(call(), false));
         has_come.await.unwrap();
         unanswered.abort();
         upstream.await.unwrap();
@@ -401,7 +455,7 @@ mod tests {
             answer(&mut stream, ANSWER).await;
             closed(&mut stream).await;
         });
-        assert_eq!(whole(pool.clone().send(call()).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         upstream.await.unwrap();
         assert_eq!(idle(&pool, |_| true), 0);
     }

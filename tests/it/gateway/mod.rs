@@ -1,6 +1,7 @@
 //! The server in front of an API that is not its own.
 
 mod background;
+mod cors;
 mod forward;
 mod malicious;
 mod pass_through;

@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::in_front_of;
-use crate::common::http::exchange;
+use crate::common::http::{basic, exchange};
+use crate::common::server::PASSWORD;
 use crate::common::upstream::{Upstream, answer, ok, wait_for_close};
 use crate::common::{Response, TestServer, error_of, until};
 
@@ -187,6 +189,79 @@ fn head_204_and_304_keep_their_heads_and_have_no_body() {
     assert_eq!((none.header("X-A"), none.header("Content-Length"), none.body.len()), (Some("1"), None, 0));
     let same = server.get("/up/same").expect(304);
     assert_eq!((same.header("ETag"), same.body.len()), (Some("\"e\""), 0));
+}
+
+#[test]
+fn a_304_keeps_the_length_that_it_tells_and_a_204_has_none() {
+    let upstream = Upstream::start(|seen, stream| {
+        let text = match seen.target() {
+            "/up/none" => "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+            _ => "HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n",
+        };
+        let _ = stream.write_all(text.as_bytes());
+    });
+    let server = in_front_of(&upstream);
+    let call =
+        |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n", basic("admin", PASSWORD));
+    // One behind the other on one connection: no byte of a body is awaited or sent.
+    let calls =
+        format!("{}\r\n{}\r\n{}Connection: close\r\n\r\n", call("/up/same"), call("/up/none"), call("/up/same"));
+    let answers = String::from_utf8(server.raw(calls.as_bytes())).unwrap().to_lowercase();
+    let heads: Vec<&str> = answers.split("\r\n\r\n").collect();
+    assert_eq!((heads.len(), heads[3]), (4, ""), "{answers}");
+    for (head, status, length) in [(heads[0], "304", true), (heads[1], "204", false), (heads[2], "304", true)] {
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{answers}");
+        assert_eq!(head.contains("content-length: 77"), length, "{answers}");
+        assert_eq!(head.contains("content-length"), length, "{answers}");
+    }
+}
+
+#[test]
+fn a_call_that_meets_a_closed_connection_is_sent_once_more_where_that_is_harmless() {
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_, stream| match calls.fetch_add(1, Ordering::SeqCst) {
+        // Closed as a call comes, as if it had been idle for too long.
+        1 | 4 | 6 => drop(stream.shutdown(Shutdown::Both)),
+        _ => ok(stream, "well"),
+    });
+    let server = in_front_of(&upstream);
+    for _ in 0..2 {
+        assert_eq!(server.get("/up/x").expect(200).text(), "well");
+    }
+    assert_eq!((upstream.seen().len(), upstream.connections()), (3, 2));
+    // What may do something twice is not, nor what has a body, which is gone.
+    for method in ["POST", "PUT"] {
+        server.get("/up/x").expect(200);
+        error_of(&server.call(method, "/up/x").body("text/plain", "body").send(), 502);
+    }
+    assert_eq!(upstream.seen().len(), 7);
+}
+
+#[test]
+fn an_answer_in_chunks_that_breaks_off_is_short_to_nobody_who_can_be_told() {
+    let upstream = Upstream::start(|seen, stream| {
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+        if seen.target() == "/up/whole" {
+            let _ = write!(stream, "0\r\n\r\n");
+        } else {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    });
+    let server = in_front_of(&upstream);
+    for headers in
+        ["Connection: close\r\n", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"]
+    {
+        for (target, is_whole) in [("/up/whole", true), ("/up/broken", false)] {
+            let auth = basic("admin", PASSWORD);
+            let call = format!("GET {target} HTTP/1.1\r\nHost: a\r\nAuthorization: {auth}\r\n{headers}\r\n");
+            let answer = String::from_utf8(server.raw(call.as_bytes())).unwrap();
+            // Where its end is seen with its beginning, less of it is sent, or nothing.
+            let has = |part: &str| answer.to_lowercase().contains(part);
+            assert!(answer.is_empty() || has("transfer-encoding: chunked"), "{headers} {answer}");
+            assert!(!is_whole || has("\r\n\r\n5\r\nfirst\r\n"), "{headers} {answer}");
+            assert_eq!(answer.ends_with("\r\n0\r\n\r\n"), is_whole, "{headers} {target} {answer}");
+        }
+    }
 }
 
 #[test]

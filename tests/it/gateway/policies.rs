@@ -115,18 +115,19 @@ fn the_most_specific_policy_holds_by_whole_segments_and_in_any_spelling() {
 #[test]
 fn policies_hold_for_the_hosted_api_and_never_for_the_servers_own_routes() {
     let server = start(&[route("/", "bgrs = \"always\""), route("/v2.5/users/{id}", "bgrs = \"ask\"")].concat());
-    for target in ["/v2.5/users", "/users/me", "/v2.5/%75sers"] {
+    for target in ["/v2.5/users", "/users", "/campaigns", "/v2.5/%75sers"] {
         let rid = assert_submitted(&server.get(target));
         let info = server.finished(&rid);
         assert_eq!((&info["name"], &info["status"]), (&json!(target), &json!("200")));
         server.get(&format!("/bgrs/{rid}/result")).expect(200);
     }
-    for target in ["/v2.5/users/me", "/v2.5/users/%6de", "/users?bgrs=no"] {
+    // Without a version it is the same route.
+    for target in ["/v2.5/users/me", "/v2.5/users/%6de", "/users/me", "/users?bgrs=no"] {
         server.get(target).expect(200);
     }
     server.call("OPTIONS", "/users").send().expect(405);
     error_of(&server.leaves_nothing(|| server.get("/nothing")), 404);
-    assert_eq!(server.rows(), 3);
+    assert_eq!(server.rows(), 4);
 }
 
 #[test]

@@ -115,6 +115,23 @@ fn what_is_fast_or_has_begun_or_was_asked_for_in_the_foreground_stays_there() {
 }
 
 #[test]
+fn a_call_whose_time_is_over_before_it_would_be_rescued_gets_504() {
+    let upstream = Upstream::start(|_, stream| wait_for_close(stream));
+    let server = start(&rescuing(&upstream, "60s", ""));
+    error_of(&server.call("GET", "/up/x").header("Bgrs-Timeout", "100ms").send(), 504);
+    assert_eq!(server.rows(), 0);
+}
+
+#[test]
+fn a_body_that_is_still_being_sent_when_the_time_is_over_is_not_rescued() {
+    let upstream = Upstream::start(|_, stream| wait_for_close(stream));
+    let server = start(&rescuing(&upstream, "50ms", "timeout = \"500ms\""));
+    let mut slow = begin(&server, "POST /up/x HTTP/1.1\r\nContent-Length: 1000", "half of it");
+    error_of(&Response::parse(&read_to_end(&mut slow).unwrap(), false).unwrap(), 504);
+    assert_eq!(server.rows(), 0);
+}
+
+#[test]
 fn any_call_is_rescued_once_its_body_was_sent_and_its_details_say_what_a_crash_would_do() {
     let gate = Gate::default();
     let held = gate.clone();

@@ -156,8 +156,9 @@ fn a_call_without_a_host_or_with_two_or_with_one_that_is_none_is_400() {
 }
 
 #[test]
-fn a_bad_chunk_ends_the_connection_and_no_whole_body_comes_out_of_it() {
+fn a_bad_chunk_gets_400_and_no_whole_body_comes_out_of_it() {
     let (upstream, server) = front();
+    server.get("/v2.5/users/me").expect(200);
     for chunks in [
         "-5\r\nhello\r\n0\r\n\r\n",
         "fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
@@ -172,7 +173,9 @@ fn a_bad_chunk_ends_the_connection_and_no_whole_body_comes_out_of_it() {
     ] {
         for target in ["/up/x", "/up/x?bgrs=yes"] {
             let rest = format!("Host: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
-            refused(&server, &format!("POST {target} HTTP/1.1"), &rest);
+            let line = format!("POST {target} HTTP/1.1");
+            // Closed without a word where the caller is still being looked up when the connection is.
+            until("a 400", || !refused(&server, &line, &rest).is_empty());
         }
     }
     assert_nothing_passed(&upstream, &server);
