@@ -323,10 +323,26 @@ fn reason(error: &ConfigError) -> String {
     }
 }
 
+/// The key that is not there, where that is what is wrong.
+fn missing(error: &ConfigError) -> Option<&str> {
+    match error {
+        ConfigError::At { error, .. } => missing(error),
+        ConfigError::NotFound(field) => Some(field),
+        _ => None,
+    }
+}
+
 /// Puts the whole key, and the variable that set it, before what is wrong with it.
 fn named(error: &serde_path_to_error::Error<ConfigError>, variables: &HashMap<String, String>) -> Error {
-    let (key, reason) = (error.path().to_string(), reason(error.inner()));
-    let what = unknown_key(&reason).unwrap_or(reason);
+    let (mut key, reason) = (error.path().to_string(), reason(error.inner()));
+    let what = match missing(error.inner()) {
+        Some(field) => {
+            let field = field.strip_prefix(&key).unwrap_or(field).to_owned();
+            key = format!("{key}.{field}");
+            "is missing, and has no default".to_owned()
+        }
+        None => unknown_key(&reason).unwrap_or(reason),
+    };
     match variables.get(&key) {
         Some(variable) => one_line(&format!("{key} ({variable}): {what}")),
         None => one_line(&format!("{key}: {what}")),
@@ -388,7 +404,10 @@ mod tests {
             ("[server]\nhosted_api = 1", "server.hosted_api"),
             ("[cors]\norigins = [\"app.example\"]", "cors.origins"),
             ("[cors]\norigins = [\"*\"]\ncredentials = true", "cors.credentials"),
-            ("[[upstream]]\nprefix = \"/a\"", "upstream[0]"),
+            ("[[upstream]]\nprefix = \"/a\"", "upstream[0].url"),
+            ("[[upstream]]\nurl = \"http://a\"", "upstream[0].prefix"),
+            ("[[route]]\nbgrs = \"never\"", "route[0].path"),
+            ("[server]\nlisten = \" , \"", "server.listen"),
             ("[[upstream]]\nprefix = \"a\"\nurl = \"http://b\"", "upstream[0].prefix"),
             ("[[upstream]]\nprefix = \"/{a}\"\nurl = \"http://b\"", "upstream[0].prefix"),
             ("[[upstream]]\nprefix = \"/a\"\nurl = \"b\"", "upstream[0].url"),

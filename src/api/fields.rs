@@ -9,6 +9,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web;
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::error::Category;
@@ -48,6 +49,9 @@ impl Fields {
             fields.0 = parse(&body)?;
         } else if req.method() == Method::POST {
             return Err(Error::bad_request("The body is empty; send a JSON object."));
+        }
+        if percent_decode_str(req.query_string()).decode_utf8().is_err() {
+            return Err(Error::bad_request("The query is not UTF-8; encode its text as UTF-8."));
         }
         for (name, value) in parameters(req.query_string()).filter(|(name, _)| name != "t") {
             if req.method() == Method::POST {
@@ -122,7 +126,7 @@ impl Fields {
     pub fn moment(&mut self, name: &str) -> Result<Option<Timestamp>, Error> {
         match self.text(name)? {
             None => Ok(None),
-            Some(text) => time::parse(&text).map(Some).ok_or_else(|| bad(name, TIMES)),
+            Some(text) => time::parse_begun(&text).map(Some).ok_or_else(|| bad(name, TIMES)),
         }
     }
 
@@ -148,7 +152,7 @@ impl Fields {
             Some(Input::Json(value)) => value.as_i64() == Some(id),
             Some(Input::Text(text)) => text.parse() == Ok(id),
         };
-        if same { Ok(()) } else { Err(bad("id", "cannot be changed; it is the path's")) }
+        if same { Ok(()) } else { Err(bad("id", "cannot be changed; it is the number in the path, or left out")) }
     }
 
     /// Ends the taking.

@@ -191,6 +191,8 @@ impl Visitor<'_> for Path {
 
 struct OneOrMany<T>(usize, PhantomData<T>);
 
+const EMPTY: &str = "the list is empty: name at least one";
+
 impl<'de, T: FromStr<Err: Display>> Visitor<'de> for OneOrMany<T> {
     type Value = Vec<T>;
 
@@ -199,12 +201,10 @@ impl<'de, T: FromStr<Err: Display>> Visitor<'de> for OneOrMany<T> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        if self.0 == 0 {
-            // An environment variable's list; what may be empty has no commas in it.
-            let each = text.split(',').map(str::trim).filter(|one| !one.is_empty());
-            return each.map(|one| one.parse().map_err(E::custom)).collect();
-        }
-        text.parse().map(|one| vec![one]).map_err(E::custom)
+        // With commas, an environment variable's list.
+        let each = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let all: Vec<T> = each.map(|one| one.parse().map_err(E::custom)).collect::<Result<_, _>>()?;
+        if all.len() < self.0 { Err(E::custom(EMPTY)) } else { Ok(all) }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
@@ -213,7 +213,7 @@ impl<'de, T: FromStr<Err: Display>> Visitor<'de> for OneOrMany<T> {
             all.push(text.parse().map_err(de::Error::custom)?);
         }
         if all.len() < self.0 {
-            return Err(de::Error::custom("the list is empty: name at least one"));
+            return Err(de::Error::custom(EMPTY));
         }
         Ok(all)
     }

@@ -51,11 +51,11 @@ impl Batch {
 impl Dispatch for Batch {
     async fn dispatch(&self, replay: Replay) -> Result<Response, Error> {
         let Some(total) = replay.call.batch else { return self.inner.dispatch(replay).await };
-        let Replay { rid, mut call, caller, progress, body, in_turn: _, report: _ } = replay;
+        let Replay { rid, is_stored, mut call, caller, progress, body, in_turn: _, report: _ } = replay;
         let Some(body) = body else { return Err(Error::Malformed) };
         OF_THE_WHOLE.iter().for_each(|name| call.headers.remove(name));
         let headers: Headers = [("content-type", "application/json; charset=utf-8")].into_iter().collect();
-        let single = Arc::new(Single { inner: self.inner.clone(), rid, call, caller });
+        let single = Arc::new(Single { inner: self.inner.clone(), rid, is_stored, call, caller });
         let (mut turns, mut number) = (Turns::default(), 0);
         let done = elements(body)
             .map_ok(move |element| {
@@ -73,6 +73,7 @@ impl Dispatch for Batch {
 struct Single {
     inner: Arc<dyn Dispatch>,
     rid: Rid,
+    is_stored: bool,
     /// The batch's own call.
     call: Call,
     caller: Option<Caller>,
@@ -192,8 +193,9 @@ async fn perform(single: Arc<Single>, element: Element, turn: Turn) -> Result<Do
         let _ = before.await;
     }
     let body = call.body.map(|_| futures_util::stream::iter([Ok(element.text)]).boxed());
-    let (rid, caller) = (single.rid, single.caller.clone());
-    let replay = Replay { rid, call, caller, progress: Progress::default(), in_turn: true, report: None, body };
+    let (rid, is_stored, caller) = (single.rid, single.is_stored, single.caller.clone());
+    let progress = Progress::default();
+    let replay = Replay { rid, is_stored, call, caller, progress, in_turn: true, report: None, body };
     match answer(&*single.inner, replay).await {
         Err(error @ (Error::Stopped | Error::Gone(_))) => Err(error),
         Err(error) if single.call.upstream.is_some() => Ok(Done::failed(502, "Bad Gateway", &format!("{error}."))),

@@ -181,7 +181,7 @@ async fn send_body(body: BoxBody, pieces: mpsc::Sender<Result<Bytes, Error>>) {
 
 /// Builds the request anew. It may come from a pool, with the last one's head: everything is set.
 fn request(replay: Replay) -> Result<Request, Error> {
-    let Replay { rid, call, caller, progress, body, in_turn: _, report: _ } = replay;
+    let Replay { rid, is_stored: _, call, caller, progress, body, in_turn: _, report: _ } = replay;
     let caller = caller.ok_or(Error::Malformed)?;
     let length = call.body;
     let payload = body.map_or(Payload::None, payload);

@@ -21,6 +21,8 @@ pub use in_process::{Background, InProcess, Routes};
 pub struct Replay {
     /// The request.
     pub rid: Rid,
+    /// Whether there is a request of that id, or it stands for a call in the foreground alone.
+    pub is_stored: bool,
     /// The call.
     pub call: Call,
     /// In whose name; `None`: somebody whom only the upstream knows.

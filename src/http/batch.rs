@@ -96,7 +96,7 @@ pub async fn perform(
     let body = opened.await.map_err(|_| Error::internal())??;
     let body = Some(body.map(|piece| piece.map_err(std::io::Error::other)).boxed());
     let progress = Progress::default();
-    let replay = Replay { rid, call, caller, progress, in_turn: false, report: None, body };
+    let replay = Replay { rid, is_stored: false, call, caller, progress, in_turn: false, report: None, body };
     let end = tokio::time::Instant::now() + limit;
     let answer = shared.dispatch.dispatch(replay).await.map_err(|error| {
         log::error!("a batch was not performed: {error}");

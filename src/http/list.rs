@@ -109,7 +109,7 @@ fn states(text: &str) -> Result<Vec<State>, Error> {
 
 fn moment(query: &str, name: &str) -> Result<Option<Timestamp>, Error> {
     let Some(text) = wait::parameter(query, name) else { return Ok(None) };
-    let read = time::parse(&text);
+    let read = time::parse_bound(&text);
     read.map(Some).ok_or_else(|| {
         Error::bad_request(format!("{name} takes a time such as 2026-01-31 10:00:00 (UTC) or 2026-01-31T10:00:00Z."))
     })

@@ -109,16 +109,37 @@ const SHOWN_LENGTH: usize = 19;
 /// what lies at or after it is then the same among whole seconds.
 #[must_use]
 pub fn parse(text: &str) -> Option<Timestamp> {
+    let time = read(text)?;
+    let whole = whole(time)?;
+    if whole < time { whole.checked_add(jiff::SignedDuration::from_secs(1)).ok() } else { Some(whole) }
+}
+
+/// The same for a moment at which something was: a fraction of a second is left out.
+#[must_use]
+pub fn parse_begun(text: &str) -> Option<Timestamp> {
+    whole(read(text)?)
+}
+
+/// The same as [`parse`] for the end of a span, which may be the last second of all that can be written.
+#[must_use]
+pub fn parse_bound(text: &str) -> Option<Timestamp> {
+    // A `Timestamp` ends a day before that, so that it is a time in every zone.
+    let is_last = || DateTime::strptime(SHOWN, text).is_ok_and(|at| text.len() == SHOWN_LENGTH && at.year() == 9999);
+    parse(text).or_else(|| is_last().then_some(Timestamp::MAX))
+}
+
+fn read(text: &str) -> Option<Timestamp> {
     let shown = (text.len() == SHOWN_LENGTH)
         .then(|| TimeZone::UTC.to_timestamp(DateTime::strptime(SHOWN, text).ok()?).ok())
         .flatten();
     let time = shown.or_else(|| rfc3339(text))?;
     // Their text sorts as time does only within years of four digits.
-    if text.starts_with(['-', '+']) || TimeZone::UTC.to_datetime(time).year() < 0 {
-        return None;
-    }
-    let whole = Timestamp::from_second(time.as_second()).ok()?;
-    if whole < time { whole.checked_add(jiff::SignedDuration::from_secs(1)).ok() } else { Some(whole) }
+    (!text.starts_with(['-', '+']) && TimeZone::UTC.to_datetime(time).year() >= 0).then_some(time)
+}
+
+fn whole(time: Timestamp) -> Option<Timestamp> {
+    // Towards the past, also before 1970.
+    Timestamp::from_second(time.as_millisecond().div_euclid(1000)).ok()
 }
 
 fn rfc3339(text: &str) -> Option<Timestamp> {
@@ -127,9 +148,11 @@ fn rfc3339(text: &str) -> Option<Timestamp> {
         Some((time, offset)) if time.contains(['T', 't']) => format!("{time}+{offset}"),
         _ => text.to_owned(),
     };
-    // jiff reads more than RFC 3339 allows: date and time in full are asked for.
+    // jiff reads more than RFC 3339 allows: date and time in full are asked for, and no zone's name or day-long offset.
     let full = restored.len() >= 20 && restored.as_bytes()[10..].iter().filter(|byte| **byte == b':').count() >= 2;
-    if full { restored.parse().ok() } else { None }
+    let hours = restored.rsplit_once(['+', '-']).map_or("", |(_, offset)| offset.split(':').next().unwrap_or_default());
+    let is_day_long = !restored.ends_with(['Z', 'z']) && hours.parse::<u8>().is_ok_and(|hours| hours > 23);
+    if full && !restored.contains('[') && !is_day_long { restored.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -173,9 +196,38 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(format).as_deref(), Some("2026-01-31 10:00:00"), "{text}");
         }
-        for text in ["", "2026-01-31", "2026-02-30 10:00:00", "2026-01-31 25:00:00", "now", "2026-01-31T10:00:00", "1"]
-        {
+        for text in [
+            "",
+            "2026-01-31",
+            "2026-02-30 10:00:00",
+            "2026-01-31 25:00:00",
+            "now",
+            "2026-01-31T10:00:00",
+            "1",
+            "2026-01-31T10:00:00-25:00",
+            "2026-01-31T10:00:00+24:00",
+            "2026-01-31T10:00:00+00:00[Europe/Berlin]",
+        ] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fraction_leads_a_bound_to_the_next_second_and_is_left_out_of_what_was() {
+        let text = "2026-12-31T23:59:59.2Z";
+        assert_eq!(parse(text).map(format).as_deref(), Some("2027-01-01 00:00:00"));
+        assert_eq!(parse_begun(text).map(format).as_deref(), Some("2026-12-31 23:59:59"));
+        assert_eq!(parse_begun("1969-12-31T23:59:58.9Z").map(format).as_deref(), Some("1969-12-31 23:59:58"));
+    }
+
+    #[test]
+    fn a_span_may_end_with_the_last_second_there_is() {
+        for text in ["9999-12-31 23:59:59", "9999-12-31 00:00:00"] {
+            assert_eq!((parse(text), parse_bound(text)), (None, Some(Timestamp::MAX)), "{text}");
+        }
+        assert_eq!(parse_bound("9999-12-30 10:00:00"), parse("9999-12-30 10:00:00"));
+        for text in ["9999-12-32 00:00:00", "9999-12-31", "99999-12-31 00:00:00"] {
+            assert_eq!(parse_bound(text), None, "{text}");
         }
     }
 }

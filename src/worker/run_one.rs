@@ -236,7 +236,9 @@ impl Runner {
         let again = again.then(|| retry.rest_after(tries));
         let url = self.reports.as_ref().map(|base| format!("{base}/{rid}/report"));
         let report = url.map(|url| Report { url, token: self.key.token(rid) });
-        let replay = Replay { rid, call, caller, progress: progress.clone(), in_turn: false, report, body };
+        let progress_too = progress.clone();
+        let replay =
+            Replay { rid, is_stored: true, call, caller, progress: progress_too, in_turn: false, report, body };
         let answer = self.dispatch.dispatch(replay).await;
         self.take(rid, answer, progress, Tries { done: tries, again, retry }).await
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::common::http::Response;
+use crate::common::upstream::Upstream;
 use crate::common::{TestServer, assert_submitted, eventually};
 
 fn campaigns(server: &TestServer) -> Vec<Value> {
@@ -180,4 +181,16 @@ fn a_batch_that_a_kill_interrupts_is_not_repeated_and_says_how_far_it_came() {
     let made = server.count("campaigns");
     let said = done(&server).expect("a count");
     assert!(0 < said && said <= made && made < total as i64, "{said} said, {made} made");
+}
+
+#[test]
+fn a_batch_in_the_foreground_names_no_request_to_the_upstream() {
+    let upstream = Upstream::saying("{}");
+    let config = format!("{}[[route]]\npath = \"/up\"\nbatch = true\n", upstream.table("/up"));
+    let server = TestServer::options().config(&config).start();
+    server.put("/up/x?bgrs=no", &json!([{ "id": 7 }])).expect(200);
+    assert_eq!(upstream.only().header("Bgrs-Request"), None);
+    let rid = assert_submitted(&server.put("/up/x", &json!([{ "id": 8 }])));
+    server.finished(&rid);
+    assert_eq!(upstream.seen()[1].header("Bgrs-Request"), Some(rid.as_str()));
 }

@@ -210,3 +210,14 @@ fn add_scans(server: &TestServer, count: i64) {
                SELECT campaign_id, dt, 'phone ' || n, 'DE' FROM scans, n WHERE id = 1";
     server.db().execute(sql, [count]).expect("rows");
 }
+
+#[test]
+fn a_query_that_is_not_utf_8_changes_nothing() {
+    let server = TestServer::start();
+    let made = server.post("/campaigns", &json!({ "name": "one" })).expect(200).json();
+    let path = format!("/campaigns/{}", made["id"]);
+    error_of(&server.call("PUT", &format!("{path}?name=%ff")).send(), 400);
+    assert_eq!(server.get(&path).expect(200).json()["name"], "one");
+    server.call("PUT", &format!("{path}?name=%C3%A9")).send().expect(200);
+    assert_eq!(server.get(&path).expect(200).json()["name"], "\u{e9}");
+}

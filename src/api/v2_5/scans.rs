@@ -296,7 +296,7 @@ async fn filter(req: &HttpRequest, caller: &Caller, store: &Store) -> Result<Sca
 fn span(req: &HttpRequest) -> Result<Span, Error> {
     let moment = |name: &str| match parameter(req, name) {
         None => Ok(None),
-        Some(text) => match time::parse(&text) {
+        Some(text) => match time::parse_bound(&text) {
             Some(moment) => Ok(Some(time::format(moment))),
             None => Err(Error::bad_request(format!("{name} {TIMES}."))),
         },

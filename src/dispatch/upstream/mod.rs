@@ -35,12 +35,14 @@ impl AtUpstream {
 #[async_trait]
 impl Dispatch for AtUpstream {
     async fn dispatch(&self, replay: Replay) -> Result<Response, Error> {
-        let Replay { rid, call, body, report, .. } = replay;
+        let Replay { rid, is_stored, call, body, report, .. } = replay;
         let prefix = call.upstream.as_deref().unwrap_or_default();
         let found = self.upstreams.iter().find(|upstream| upstream.prefix.to_string() == prefix);
         let upstream = found.ok_or_else(|| Error::Gone(prefix.to_owned()))?;
         let mut sent = call.headers.clone();
-        sent.append("bgrs-request", rid.to_string().as_bytes());
+        if is_stored {
+            sent.append("bgrs-request", rid.to_string().as_bytes());
+        }
         if let Some(report) = report {
             sent.append("bgrs-report", report.url.as_bytes());
             sent.append("bgrs-report-token", report.token.as_bytes());
