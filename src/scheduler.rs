@@ -96,14 +96,17 @@ impl Scheduler {
             if state.closed {
                 return Err(Refusal::Closed);
             }
-            let own = state.owners.get(&owner).copied().unwrap_or_default();
-            if own.reserved + own.waiting + own.sleeping + own.running >= self.shared.limits.per_user {
-                return Err(Refusal::ShareFull);
-            }
-            if state.waiting >= self.shared.limits.queue {
-                return Err(Refusal::QueueFull);
-            }
-            state.change(&owner, |c| c.reserved += 1);
+            let is_full = state.waiting >= self.shared.limits.queue;
+            state.change(&owner, |own| {
+                if own.queued() + own.running >= self.shared.limits.per_user {
+                    return Err(Refusal::ShareFull);
+                }
+                if is_full {
+                    return Err(Refusal::QueueFull);
+                }
+                own.reserved += 1;
+                Ok(())
+            })?;
         }
         Ok(Reservation { scheduler: self.clone(), owner: Some(owner) })
     }
@@ -217,10 +220,15 @@ impl Scheduler {
 }
 
 impl State {
-    fn change(&mut self, owner: &Owner, change: impl FnOnce(&mut Counts)) {
-        let before = self.owners.get(owner).copied().unwrap_or_default();
-        let mut after = before;
-        change(&mut after);
+    fn change<T>(&mut self, owner: &Owner, change: impl FnOnce(&mut Counts) -> T) -> T {
+        // One look where the owner is known, as nearly always.
+        let counts = match self.owners.get_mut(owner) {
+            Some(counts) => counts,
+            None => self.owners.entry(owner.clone()).or_default(),
+        };
+        let before = *counts;
+        let changed = change(counts);
+        let after = *counts;
         if before.turn() != after.turn() {
             if let Some((running, served)) = before.turn() {
                 self.turns.remove(&(running, served, owner.clone()));
@@ -232,11 +240,8 @@ impl State {
         self.waiting = self.waiting + after.queued() - before.queued();
         if after.queued() + after.running == 0 {
             self.owners.remove(owner);
-        } else if let Some(counts) = self.owners.get_mut(owner) {
-            *counts = after;
-        } else {
-            self.owners.insert(owner.clone(), after);
         }
+        changed
     }
 }
 

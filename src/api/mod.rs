@@ -34,8 +34,9 @@ pub fn openapi() -> OpenApi {
 /// # Errors
 /// 400 for a query parameter `password`.
 pub fn precheck(_method: &str, target: &str) -> Result<(), Error> {
-    let query = target.get(target::path(target).len()..).unwrap_or_default().trim_start_matches('?');
-    if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "password") {
+    // Few parameters begin as it does, in any spelling: only those are decoded.
+    let mut alike = target::parameters(target).filter(|(_, parameter)| parameter.starts_with(['p', '%']));
+    if alike.any(|(_, parameter)| form_urlencoded::parse(parameter.as_bytes()).any(|(name, _)| name == "password")) {
         return Err(Error::bad_request("password must not stand in a query; send it in a JSON body."));
     }
     Ok(())

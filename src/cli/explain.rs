@@ -3,7 +3,7 @@
 use actix_web::http::Uri;
 use bgrs::dispatch::upstream;
 use bgrs::http::place::{self, Place};
-use bgrs::model::target::{self, Asked};
+use bgrs::model::target::{self, Asked, Given};
 use bgrs::model::{Headers, is_idempotent};
 use bgrs::routing::{Auth, Mode, Policy, Route, Upstream, path};
 use bgrs::webhooks::{Allow, Callback};
@@ -264,11 +264,12 @@ impl Rules<'_> {
             return None;
         }
         let refused = |why: &dyn std::fmt::Display| Some(format!("This call gets 400: {why}."));
-        let limit = match target::timeout(sent) {
+        let given = Given::of(sent);
+        let limit = match given.timeout() {
             Ok(limit) => limit.map(|limit| format_duration(limit.min(self.policy.timeout))),
             Err(why) => return refused(&why),
         };
-        let asked = match target::asked(sent) {
+        let asked = match given.asked() {
             Ok(Asked::Nothing) => None,
             Ok(Asked::Foreground) => Some("asks for the foreground"),
             Ok(_) if self.is_odd() || self.policy.mode == Mode::Never => {
@@ -278,8 +279,8 @@ impl Rules<'_> {
             Err(why) => return refused(&why),
         };
         let allow = Allow::from(self.config.webhooks.allow.clone());
-        for url in target::callbacks(sent) {
-            if let Err(why) = Callback::parse(&url, &allow) {
+        for url in given.callbacks() {
+            if let Err(why) = Callback::parse(url, &allow) {
                 return refused(&why.to_string().trim_end_matches('.'));
             }
         }

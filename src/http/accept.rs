@@ -25,7 +25,7 @@ use super::submit::{Accepted, Submission};
 use super::who::Who;
 use super::{Error, Shared, batch, cors, gateway, hold, log_line, session, submit, wait, who};
 use crate::model::Owner;
-use crate::model::target::{self, Asked};
+use crate::model::target::{self, Asked, Given};
 use crate::priority;
 use crate::routing::Auth;
 
@@ -201,7 +201,9 @@ fn check_target(req: &ServiceRequest) -> Result<(), Error> {
     }
     let is_path = req.uri().path_and_query().is_some_and(|target| target.as_str().starts_with('/'));
     let is_host = |host: &str| {
-        host.is_empty() || !host.contains(['@', '/', '?', '#']) && host.parse::<http::uri::Authority>().is_ok()
+        // Most are a plain name: the rest is looked at as what it may be, an address or a name with a port.
+        host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+            || !host.contains(['@', '/', '?', '#']) && host.parse::<http::uri::Authority>().is_ok()
     };
     let host = req.headers().get(header::HOST);
     if is_path && host.is_none_or(|host| host.to_str().is_ok_and(is_host)) {
@@ -242,8 +244,10 @@ async fn call(
     let is_hosted = matched.matches(req);
     let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted).cloned();
     let policy = shared.policies.of(req.method().as_str(), &name, is_hosted);
-    let wish = asked::wish(shared, req, &name, policy.mode);
-    let terms = asked::terms(shared, req, &name, policy);
+    let given = Given::of(&name);
+    let wish = asked::wish(shared, req, &given, policy.mode);
+    let terms = asked::terms(shared, req, &given, policy);
+    drop(given);
     let submits = wish.as_ref().is_ok_and(|wish| matches!(wish.asked, Asked::Background | Asked::Auto));
     session::withhold(req, upstream.as_deref(), submits);
     if let (Ok(wish @ Wish { asked: Asked::Background, .. }), Ok(terms)) = (&wish, &terms)

@@ -9,7 +9,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 use super::submit::Terms;
 use super::{Error, Shared};
 use crate::model::prefer::Preferences;
-use crate::model::target::{self, Asked};
+use crate::model::target::{self, Asked, Given};
 use crate::routing::{Mode, Policy};
 use crate::webhooks::Callback;
 
@@ -43,12 +43,12 @@ pub enum Preferred {
 ///
 /// # Errors
 /// 400 for what cannot be understood, or cannot be.
-pub fn wish(shared: &Shared, req: &ServiceRequest, name: &str, mode: Mode) -> Result<Wish, Error> {
+pub fn wish(shared: &Shared, req: &ServiceRequest, given: &Given<'_>, mode: Mode) -> Result<Wish, Error> {
     let plain = |asked| Wish { asked, hold: shared.auto_wait, preferred: None };
     if req.method() == Method::OPTIONS {
         return Ok(plain(Asked::Foreground));
     }
-    let asked = target::asked(name).map_err(|error| Error::bad_request(format!("{error}.")))?;
+    let asked = given.asked().map_err(|error| Error::bad_request(format!("{error}.")))?;
     let odd =
         req.method() == Method::TRACE || req.method() == Method::CONNECT || req.headers().contains_key(header::UPGRADE);
     // A preference that cannot be honoured is passed over (RFC 7240 section 2).
@@ -96,17 +96,17 @@ pub fn fields(req: &ServiceRequest) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 /// 400 for what cannot be understood, or is given twice and differs.
-pub fn terms(shared: &Shared, req: &ServiceRequest, name: &str, policy: &Policy) -> Result<Terms, Error> {
+pub fn terms(shared: &Shared, req: &ServiceRequest, given: &Given<'_>, policy: &Policy) -> Result<Terms, Error> {
     let is_preflight = *req.method() == Method::OPTIONS;
-    let asked = if is_preflight { None } else { timeout(req, name)? };
-    let callback = if is_preflight { None } else { callback(shared, req.headers(), name)? };
+    let asked = if is_preflight { None } else { timeout(req, given)? };
+    let callback = if is_preflight { None } else { callback(shared, req.headers(), given)? };
     let limit = asked.unwrap_or(policy.timeout).min(policy.timeout);
     Ok(Terms { limit, asked, repeat: policy.repeat_after_crash, callback })
 }
 
-fn timeout(req: &ServiceRequest, name: &str) -> Result<Option<Duration>, Error> {
+fn timeout(req: &ServiceRequest, given: &Given<'_>) -> Result<Option<Duration>, Error> {
     let wrong = |error: target::Error| Error::bad_request(format!("{error}."));
-    let mut asked = target::timeout(name).map_err(wrong)?;
+    let mut asked = given.timeout().map_err(wrong)?;
     for value in req.headers().get_all(&TIMEOUT) {
         let header = value.to_str().ok().and_then(|text| target::parse_timeout(text).ok());
         let header = header.ok_or_else(|| wrong(target::Error::BadTimeout))?;
@@ -122,13 +122,13 @@ fn timeout(req: &ServiceRequest, name: &str) -> Result<Option<Duration>, Error> 
 ///
 /// # Errors
 /// 400 for one that is none, or may not be, or two that differ.
-pub fn callback(shared: &Shared, headers: &HeaderMap, name: &str) -> Result<Option<String>, Error> {
+pub fn callback(shared: &Shared, headers: &HeaderMap, given: &Given<'_>) -> Result<Option<String>, Error> {
     let headers = headers.get_all(&CALLBACK);
     // What is no text is no URL either.
-    let headers = headers.map(|value| value.to_str().unwrap_or_default().to_owned());
+    let headers = headers.map(|value| value.to_str().unwrap_or_default());
     let mut asked: Option<Callback> = None;
-    for url in target::callbacks(name).chain(headers) {
-        let url = Callback::parse(&url, &shared.allow).map_err(|why| Error::bad_request(why.to_string()))?;
+    for url in given.callbacks().chain(headers) {
+        let url = Callback::parse(url, &shared.allow).map_err(|why| Error::bad_request(why.to_string()))?;
         if asked.as_ref().is_some_and(|asked| *asked != url) {
             return Err(Error::bad_request("A callback was given twice with different URLs: send it once."));
         }

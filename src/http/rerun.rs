@@ -11,7 +11,7 @@ use super::submit::{self, Accepted, Spooled};
 use super::{Error, Shared, gateway, key, manage, wait};
 use crate::dispatch::headers;
 use crate::media;
-use crate::model::target::Asked;
+use crate::model::target::{Asked, Given};
 use crate::model::{Call, Headers, Owner, Rid, is_idempotent};
 use crate::routing::{Auth, Upstream};
 use crate::store::{Key, NewRequest, Request};
@@ -86,7 +86,8 @@ async fn submit(
     let mut call = again(shared, req, rid, call, upstream, key.as_ref())?;
     // Others than its owner may not send word to where the owner wanted it.
     let told = call.callback.filter(|_| owner == original.owner);
-    call.callback = asked::callback(shared, req.headers(), &format!("?{}", req.query_string()))?.or(told);
+    let query = format!("?{}", req.query_string());
+    call.callback = asked::callback(shared, req.headers(), &Given::of(&query))?.or(told);
     let new = NewRequest { rid, owner, vouched: None, call, key, created: shared.clock.now() };
     submit::keep(shared, new, body, place).await
 }

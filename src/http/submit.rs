@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
@@ -121,7 +122,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 impl Submission<'_> {
     /// The call as it is stored.
     pub fn call(self, shared: &Shared, req: &ServiceRequest, rid: Rid, body: &Spooled) -> Result<Call, Error> {
-        let method = req.method().to_string();
+        let method = req.method().as_str().to_owned();
         let (headers, secrets) = match self.upstream {
             None => (headers::of_call(req.headers()), None),
             Some(upstream) => {
@@ -382,12 +383,18 @@ fn check_length(req: &ServiceRequest, max: u64) -> Result<(), Error> {
 
 /// The 202.
 pub fn accepted(shared: &Shared, rid: Rid) -> HttpResponse {
-    let mut response = HttpResponse::Accepted()
-        .insert_header((header::LOCATION, format!("{}/bgrs/{rid}", shared.mount)))
-        .insert_header((header::RETRY_AFTER, RETRY_AFTER))
-        .insert_header((header::CACHE_CONTROL, NO_STORE))
-        .insert_header((header::CONTENT_TYPE, JSON))
-        .body(format!("{{\"request\": \"{rid}\"}}"));
+    // Put together from its parts: each submission has it.
+    let mut digits = [0; 32];
+    let digits = rid.encode(&mut digits);
+    let body = ["{\"request\": \"", digits, "\"}"].concat();
+    let mut response = HttpResponse::with_body(StatusCode::ACCEPTED, BoxBody::new(body));
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from([&shared.mount, "/bgrs/", digits].concat()) {
+        headers.insert(header::LOCATION, location);
+    }
+    headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(header::CONTENT_TYPE, JSON);
     response.extensions_mut().insert(Submitted(rid));
     response
 }

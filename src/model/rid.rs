@@ -67,6 +67,14 @@ impl Rid {
         i64::from_be_bytes(bytes)
     }
 
+    /// The digits, written into `text`.
+    #[must_use]
+    pub fn encode(self, text: &mut [u8; 32]) -> &str {
+        // The room is exactly what the digits take, and they are ASCII.
+        let _ = hex::encode_to_slice(self.0, text);
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+
     /// The 16 bytes, most significant first.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
@@ -76,9 +84,7 @@ impl Rid {
 
 impl fmt::Display for Rid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 32];
-        hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.write_str(self.encode(&mut [0; 32]))
     }
 }
 

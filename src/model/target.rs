@@ -1,5 +1,6 @@
-//! The request target, and the one query parameter that is ours.
+//! The request target, and the query parameters that are ours.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -36,44 +37,64 @@ pub enum Error {
     BadTimeout,
 }
 
-/// Reads what the target's query asks for.
-///
-/// # Errors
-/// A value that is none of those above, or two that differ in meaning.
-pub fn asked(target: &str) -> Result<Asked, Error> {
-    let mut asked = Asked::Nothing;
-    for value in values(target, "bgrs") {
-        let this = match value.to_ascii_lowercase().as_str() {
-            "yes" | "1" | "true" => Asked::Background,
-            "no" | "0" | "false" => Asked::Foreground,
-            "auto" => Asked::Auto,
-            _ => return Err(Error::BadValue),
-        };
-        if asked != Asked::Nothing && asked != this {
-            return Err(Error::Contradiction);
+/// The server's parameters in a target's query, decoded, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Given<'a>(Vec<(&'static str, Cow<'a, str>)>);
+
+impl<'a> Given<'a> {
+    /// Of this target, as sent.
+    #[must_use]
+    pub fn of(target: &'a str) -> Self {
+        let ours = parameters(target).filter_map(|(_, parameter)| {
+            let (name, value) = split(parameter);
+            Some((ours(name)?, percent_decode_str(value).decode_utf8_lossy()))
+        });
+        Self(ours.collect())
+    }
+
+    /// What `bgrs` asks for.
+    ///
+    /// # Errors
+    /// A value that is none of those that [`Asked`] names, or two that differ in meaning.
+    pub fn asked(&self) -> Result<Asked, Error> {
+        let mut asked = Asked::Nothing;
+        for value in self.values("bgrs") {
+            let is = |word: &str| value.eq_ignore_ascii_case(word);
+            let this = match value {
+                _ if is("yes") || is("1") || is("true") => Asked::Background,
+                _ if is("no") || is("0") || is("false") => Asked::Foreground,
+                _ if is("auto") => Asked::Auto,
+                _ => return Err(Error::BadValue),
+            };
+            if asked != Asked::Nothing && asked != this {
+                return Err(Error::Contradiction);
+            }
+            asked = this;
         }
-        asked = this;
+        Ok(asked)
     }
-    Ok(asked)
-}
 
-/// How long the call may take, by its target's `bgrs_timeout`.
-///
-/// # Errors
-/// [`Error::BadTimeout`].
-pub fn timeout(target: &str) -> Result<Option<Duration>, Error> {
-    let mut values = values(target, "bgrs_timeout");
-    let (first, second) = (values.next(), values.next());
-    match (first, second) {
-        (None, _) => Ok(None),
-        (Some(text), None) => parse_timeout(&text).map(Some),
-        (Some(_), Some(_)) => Err(Error::BadTimeout),
+    /// How long the call may take, by `bgrs_timeout`.
+    ///
+    /// # Errors
+    /// [`Error::BadTimeout`].
+    pub fn timeout(&self) -> Result<Option<Duration>, Error> {
+        let mut values = self.values("bgrs_timeout");
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(text), None) => parse_timeout(text).map(Some),
+            (Some(_), Some(_)) => Err(Error::BadTimeout),
+        }
     }
-}
 
-/// The values of the target's `bgrs_callback`, decoded.
-pub fn callbacks(target: &str) -> impl Iterator<Item = String> + '_ {
-    values(target, "bgrs_callback")
+    /// The values of `bgrs_callback`.
+    pub fn callbacks(&self) -> impl Iterator<Item = &str> {
+        self.values("bgrs_callback")
+    }
+
+    fn values(&self, wanted: &'static str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(name, _)| *name == wanted).map(|(_, value)| &**value)
+    }
 }
 
 /// Reads such a duration.
@@ -90,7 +111,7 @@ pub fn parse_timeout(text: &str) -> Result<Duration, Error> {
 #[must_use]
 pub fn strip(target: &str) -> String {
     let mut target = target.to_owned();
-    while let Some((start, end)) = ours(&target) {
+    while let Some((start, end)) = first_of_ours(&target) {
         let range = if target.as_bytes().get(end) == Some(&b'&') {
             start..end + 1
         } else if target.as_bytes()[start - 1] == b'&' {
@@ -109,37 +130,53 @@ pub fn strip(target: &str) -> String {
 /// The path of a target: what stands before the query.
 #[must_use]
 pub fn path(target: &str) -> &str {
-    target.split_once('?').map_or(target, |(path, _)| path)
+    &target[..mark(target)]
 }
 
-/// The decoded values of a parameter.
-fn values<'a>(target: &'a str, wanted: &'static str) -> impl Iterator<Item = String> + 'a {
-    parameters(target).filter_map(move |(_, parameter)| {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        percent_decode_str(name).eq(wanted.bytes()).then(|| percent_decode_str(value).decode_utf8_lossy().into_owned())
-    })
+/// The query of a target, with its `?`; empty where there is none.
+#[must_use]
+pub fn query(target: &str) -> &str {
+    &target[mark(target)..]
+}
+
+/// Where the query's mark is, or else the target's end.
+fn mark(target: &str) -> usize {
+    memchr::memchr(b'?', target.as_bytes()).unwrap_or(target.len())
 }
 
 /// Where the first of our parameters stands.
-fn ours(target: &str) -> Option<(usize, usize)> {
-    let (start, parameter) = parameters(target).find(|(_, parameter)| is_ours(parameter))?;
+fn first_of_ours(target: &str) -> Option<(usize, usize)> {
+    let (start, parameter) = parameters(target).find(|(_, parameter)| ours(split(parameter).0).is_some())?;
     Some((start, start + parameter.len()))
 }
 
 /// The parameters of the target's query with their offsets, as they were sent.
-fn parameters(target: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut at = target.find('?').map_or(target.len(), |mark| mark + 1);
-    let query = target.get(at..).filter(|query| !query.is_empty());
-    query.into_iter().flat_map(|query| query.split('&')).map(move |parameter| {
-        let start = at;
-        at += parameter.len() + 1;
-        (start, parameter)
+pub fn parameters(target: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut next = Some(mark(target) + 1).filter(|at| *at < target.len());
+    std::iter::from_fn(move || {
+        let start = next?;
+        let rest = &target[start..];
+        let end = memchr::memchr(b'&', rest.as_bytes());
+        next = end.map(|end| start + end + 1);
+        Some((start, &rest[..end.unwrap_or(rest.len())]))
     })
 }
 
-fn is_ours(parameter: &str) -> bool {
-    let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
-    OURS.iter().any(|ours| percent_decode_str(name).eq(ours.bytes()))
+/// A parameter's name and value, as they were sent.
+fn split(parameter: &str) -> (&str, &str) {
+    match memchr::memchr(b'=', parameter.as_bytes()) {
+        Some(at) => (&parameter[..at], &parameter[at + 1..]),
+        None => (parameter, ""),
+    }
+}
+
+/// Which of ours a parameter is, by its name as it was sent.
+fn ours(name: &str) -> Option<&'static str> {
+    // Most are somebody else's, and seen to be so by their first byte.
+    if !matches!(name.as_bytes().first(), Some(b'b' | b'%')) {
+        return None;
+    }
+    OURS.into_iter().find(|ours| percent_decode_str(name).eq(ours.bytes()))
 }
 
 #[cfg(test)]
@@ -147,6 +184,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn asked(target: &str) -> Result<Asked, Error> {
+        Given::of(target).asked()
+    }
+
+    fn timeout(target: &str) -> Result<Option<Duration>, Error> {
+        Given::of(target).timeout()
+    }
 
     #[test]
     fn the_parameter_goes_with_the_ampersand_that_follows_or_else_the_one_before() {
@@ -211,7 +256,7 @@ mod tests {
             after in prop::collection::vec("[a-z%0-9=+;?/]{0,6}", 0..4),
             ours in prop::sample::select(vec!["bgrs=yes", "bgrs=1", "%62grs=no", "bgrs", "bgrs="]),
         ) {
-            prop_assume!(before.iter().chain(&after).all(|p| !is_ours(p)));
+            prop_assume!(before.iter().chain(&after).all(|p| super::ours(split(p).0).is_none()));
             let mut all = before.clone();
             all.push(ours.to_owned());
             all.extend(after.clone());

@@ -6,12 +6,19 @@ use percent_encoding::percent_decode_str;
 
 /// The segments behind the first slash, percent-decoded one by one: an encoded slash does not split.
 pub fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> + Clone {
-    path.strip_prefix('/').unwrap_or(path).split('/').map(|segment| percent_decode_str(segment).decode_utf8_lossy())
+    path.strip_prefix('/').unwrap_or(path).split('/').map(|segment| match memchr::memchr(b'%', segment.as_bytes()) {
+        None => Cow::Borrowed(segment),
+        Some(_) => percent_decode_str(segment).decode_utf8_lossy(),
+    })
 }
 
 /// Whether somebody who decodes it once more, or takes `\` for `/`, would climb out of a folder.
 #[must_use]
 pub fn climbs(path: &str) -> bool {
+    // Most paths have neither two dots nor what could stand for one.
+    if memchr::memchr(b'%', path.as_bytes()).is_none() && !path.as_bytes().windows(2).any(|two| two == b"..") {
+        return false;
+    }
     segments(path).any(|segment| {
         segment.split(['/', '\\']).any(|part| {
             // `..;x` is `..` with a parameter to some servers.

@@ -199,7 +199,7 @@ pub fn uri(upstream: &Upstream, sent: &str) -> Result<Uri, Error> {
 
 /// What of it the upstream is asked for.
 fn target_at(upstream: &Upstream, sent: &str) -> Result<PathAndQuery, Error> {
-    let (sent_path, query) = (target::path(sent), sent.find('?').map_or("", |at| &sent[at..]));
+    let (sent_path, query) = (target::path(sent), target::query(sent));
     let own = if upstream.strip_prefix { path::without(sent_path, upstream.prefix.pattern().len()) } else { sent_path };
     path_and_query([&upstream.url.path, own, query].concat())
 }

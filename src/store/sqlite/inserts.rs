@@ -109,12 +109,17 @@ fn is_taken(error: &rusqlite::Error) -> bool {
 /// Inserts rows by as few statements as there can be.
 fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
     static STATEMENTS: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(statement));
+    let mut shown = (i64::MIN, String::new());
     for (size, sql) in SIZES.iter().zip(STATEMENTS.iter()) {
         while rows.len() >= *size {
             let (these, behind) = rows.split_at(*size);
             let mut statement = connection.prepare_cached(sql)?;
             for (at, new) in these.iter().enumerate() {
-                bind(&mut statement, at * COLUMNS.len(), new)?;
+                // Most of them came within one second.
+                if shown.0 != new.request.created.as_second() {
+                    shown = (new.request.created.as_second(), time::format(new.request.created));
+                }
+                bind(&mut statement, at * COLUMNS.len(), new, &shown.1)?;
             }
             statement.raw_execute()?;
             rows = behind;
@@ -131,7 +136,7 @@ fn statement(rows: usize) -> String {
 }
 
 /// Gives a statement a row's values, behind `at` others.
-fn bind(statement: &mut CachedStatement<'_>, at: usize, new: &New) -> rusqlite::Result<()> {
+fn bind(statement: &mut CachedStatement<'_>, at: usize, new: &New, created: &str) -> rusqlite::Result<()> {
     let (request, call) = (&*new.request, &new.request.call);
     let key = request.key.as_ref();
     let timeout = call.timeout.map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
@@ -141,7 +146,7 @@ fn bind(statement: &mut CachedStatement<'_>, at: usize, new: &New) -> rusqlite::
         column
     };
     statement.raw_bind_parameter(next(), new.number)?;
-    statement.raw_bind_parameter(next(), request.rid.to_string())?;
+    statement.raw_bind_parameter(next(), request.rid.encode(&mut [0; 32]))?;
     statement.raw_bind_parameter(next(), &request.owner.source)?;
     statement.raw_bind_parameter(next(), &request.owner.id)?;
     statement.raw_bind_parameter(next(), &call.method)?;
@@ -158,5 +163,5 @@ fn bind(statement: &mut CachedStatement<'_>, at: usize, new: &New) -> rusqlite::
     statement.raw_bind_parameter(next(), key.map(|key| &key.text))?;
     statement.raw_bind_parameter(next(), key.map(|key| key.fingerprint))?;
     statement.raw_bind_parameter(next(), new.hash)?;
-    statement.raw_bind_parameter(next(), time::format(request.created))
+    statement.raw_bind_parameter(next(), created)
 }
