@@ -77,8 +77,6 @@ pub trait Gather {
     fn append(&mut self, name: &str, value: &[u8]);
     /// The same for a field that is the server's own.
     fn add(&mut self, name: HeaderName, value: Cow<'static, str>);
-    /// Takes a field out; `name` in lower case.
-    fn remove(&mut self, name: &str);
 }
 
 impl Gather for Headers {
@@ -88,10 +86,6 @@ impl Gather for Headers {
 
     fn add(&mut self, name: HeaderName, value: Cow<'static, str>) {
         self.append(name.as_str(), value.as_bytes());
-    }
-
-    fn remove(&mut self, name: &str) {
-        self.remove(name);
     }
 }
 
@@ -111,10 +105,6 @@ impl Gather for http::HeaderMap {
         if let Ok(value) = value {
             self.append(name, value);
         }
-    }
-
-    fn remove(&mut self, name: &str) {
-        self.remove(name);
     }
 }
 
@@ -142,8 +132,8 @@ pub fn of_call(headers: &HeaderMap) -> Headers {
 }
 
 /// The headers of a call as an upstream gets them, added to `kept`: what is end-to-end as it was sent, and where it came
-/// from. `Host` is the caller's.
-pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, kept: &mut impl Gather) {
+/// from. `Host` is the caller's; the field `withheld` is left out.
+pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, withheld: Option<&str>, kept: &mut impl Gather) {
     let named = named_by(headers);
     let is_kept = |name: &str| {
         // CGI and its like know no difference between `-` and `_`: X_Forwarded_For would be X-Forwarded-For there.
@@ -153,6 +143,7 @@ pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, kept: &mut impl Gat
             && !ORIGIN.contains(&&*read)
             && read != "expect"
             && name != "host"
+            && withheld != Some(name)
             && !read.starts_with(OURS)
             && !named.iter().any(|n| n == name)
     };
@@ -235,7 +226,8 @@ pub fn of_answer(headers: &impl Fields) -> Headers {
 /// The headers of an upstream's answer that are passed on at once. The length is among them: whoever asks with `HEAD`
 /// wants to know it.
 pub fn of_passing(headers: &http::HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    let named = named_by_connection(headers.fields());
+    let has_named = headers.contains_key(http::header::CONNECTION);
+    let named = if has_named { named_by_connection(headers.fields()) } else { Vec::new() };
     headers.fields().filter(move |(name, _)| {
         (*name == "content-length" || !HOP_BY_HOP.contains(name)) && !named.iter().any(|n| n == name)
     })
@@ -316,8 +308,8 @@ mod tests {
 
     fn forwarded_of(sent: &HeaderMap, origin: Origin<'_>) -> Headers {
         let (mut stored, mut at_once) = (Headers::default(), http::HeaderMap::new());
-        of_forwarded(sent, origin, &mut stored);
-        of_forwarded(sent, origin, &mut at_once);
+        of_forwarded(sent, origin, None, &mut stored);
+        of_forwarded(sent, origin, None, &mut at_once);
         assert_eq!(sorted(&at_once.fields().collect()), sorted(&stored));
         stored
     }

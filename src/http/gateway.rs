@@ -181,16 +181,14 @@ pub async fn back(
 
 /// A call's headers as the upstream gets them, gathered in `headers`.
 pub fn outgoing_headers<H: Gather>(shared: &Shared, req: &ServiceRequest, upstream: &Upstream, mut headers: H) -> H {
-    headers::of_forwarded(req.headers(), origin::of(req, &shared.trusted_proxies), &mut headers);
-    withhold(&mut headers, upstream);
+    let origin = origin::of(req, &shared.trusted_proxies);
+    headers::of_forwarded(req.headers(), origin, withheld(upstream), &mut headers);
     headers
 }
 
-/// Takes out the credentials that are this server's.
-pub fn withhold(headers: &mut impl Gather, upstream: &Upstream) {
-    if upstream.auth == Auth::Local {
-        headers.remove("authorization");
-    }
+/// Which of a call's fields is not passed on: the credentials, where they are this server's.
+pub fn withheld(upstream: &Upstream) -> Option<&'static str> {
+    (upstream.auth == Auth::Local).then_some("authorization")
 }
 
 /// The refusal of a path that would climb out of what the upstream is to show.

@@ -146,9 +146,8 @@ fn again(
 
 /// What an upstream may know the caller by.
 fn credentials(sent: &HeaderMap, upstream: &Upstream) -> Headers {
-    let mut all = sent.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    gateway::withhold(&mut all, upstream);
-    all
+    let all = sent.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    all.filter(|(name, _)| gateway::withheld(upstream) != Some(name)).collect()
 }
 
 /// The stored body once more, for the new request.

@@ -16,27 +16,22 @@ use crate::store::{NewRequest, Result};
 /// How many rows go in by one statement, the most first. More than these gain nothing that can be measured.
 const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
 
-/// As [`bind`] gives them.
-const COLUMNS: [&str; 19] = [
-    "id",
-    "rid",
-    "source",
-    "user_id",
-    "method",
-    "name",
-    "headers",
+/// What each row has, as [`bind`] gives it.
+const COMMON: [&str; 9] = ["id", "rid", "source", "user_id", "method", "name", "headers", "repeatable", "created_dt"];
+
+/// What a row has besides where its call has a body, a key, an upstream or the like, as [`bind_more`] gives it. Most have
+/// none of it, and statements without these columns: to give ten times nothing is a tenth of an insertion.
+const SELDOM: [&str; 10] = [
     "body",
     "batch",
     "upstream",
     "secrets",
     "timeout",
-    "repeatable",
     "confidential",
     "callback",
     "idempotency_key",
     "fingerprint",
     "key_hash",
-    "created_dt",
 ];
 
 /// A row that is not there yet.
@@ -108,18 +103,25 @@ fn is_taken(error: &rusqlite::Error) -> bool {
 
 /// Inserts rows by as few statements as there can be.
 fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
-    static STATEMENTS: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(statement));
+    static PLAIN: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(|rows| statement(rows, &COMMON)));
+    static WHOLE: LazyLock<[String; SIZES.len()]> =
+        LazyLock::new(|| SIZES.map(|rows| statement(rows, &[&COMMON[..], &SELDOM].concat())));
     let mut shown = (i64::MIN, String::new());
-    for (size, sql) in SIZES.iter().zip(STATEMENTS.iter()) {
-        while rows.len() >= *size {
-            let (these, behind) = rows.split_at(*size);
-            let mut statement = connection.prepare_cached(sql)?;
-            for (at, new) in these.iter().enumerate() {
+    for (index, size) in SIZES.into_iter().enumerate() {
+        while rows.len() >= size {
+            let (these, behind) = rows.split_at(size);
+            let plain = these.iter().all(New::is_plain);
+            let mut statement = connection.prepare_cached(if plain { &PLAIN[index] } else { &WHOLE[index] })?;
+            let mut column = Column(0);
+            for new in these {
                 // Most of them came within one second.
                 if shown.0 != new.request.created.as_second() {
                     shown = (new.request.created.as_second(), time::format(new.request.created));
                 }
-                bind(&mut statement, at * COLUMNS.len(), new, &shown.1)?;
+                bind(&mut statement, &mut column, new, &shown.1)?;
+                if !plain {
+                    bind_more(&mut statement, &mut column, new)?;
+                }
             }
             statement.raw_execute()?;
             rows = behind;
@@ -130,38 +132,58 @@ fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
 
 /// `OR FAIL`: what a statement that fails has done is undone with its transaction or savepoint. By itself it would copy
 /// each page before it changes it.
-fn statement(rows: usize) -> String {
-    let row = format!("({})", ["?"; COLUMNS.len()].join(", "));
-    format!("INSERT OR FAIL INTO bgrs ({}) VALUES {}", COLUMNS.join(", "), vec![row; rows].join(", "))
+fn statement(rows: usize, columns: &[&str]) -> String {
+    let row = format!("({})", vec!["?"; columns.len()].join(", "));
+    format!("INSERT OR FAIL INTO bgrs ({}) VALUES {}", columns.join(", "), vec![row; rows].join(", "))
 }
 
-/// Gives a statement a row's values, behind `at` others.
-fn bind(statement: &mut CachedStatement<'_>, at: usize, new: &New, created: &str) -> rusqlite::Result<()> {
+/// The last parameter that has its value.
+struct Column(usize);
+
+impl Column {
+    fn next(&mut self) -> usize {
+        self.0 += 1;
+        self.0
+    }
+}
+
+impl New {
+    /// Whether it has nothing of [`SELDOM`].
+    fn is_plain(&self) -> bool {
+        let call = &self.request.call;
+        let has_text = call.upstream.is_some() || call.secrets.is_some() || call.callback.is_some();
+        let has_number = call.body.is_some() || call.batch.is_some() || call.timeout.is_some();
+        !has_text && !has_number && !call.confidential && self.request.key.is_none()
+    }
+}
+
+/// Gives a statement a row's values.
+fn bind(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New, created: &str) -> rusqlite::Result<()> {
     let (request, call) = (&*new.request, &new.request.call);
-    let key = request.key.as_ref();
+    statement.raw_bind_parameter(column.next(), new.number)?;
+    statement.raw_bind_parameter(column.next(), request.rid.encode(&mut [0; 32]))?;
+    statement.raw_bind_parameter(column.next(), &request.owner.source)?;
+    statement.raw_bind_parameter(column.next(), &request.owner.id)?;
+    statement.raw_bind_parameter(column.next(), &call.method)?;
+    statement.raw_bind_parameter(column.next(), &call.name)?;
+    statement.raw_bind_parameter(column.next(), call.headers.to_json())?;
+    statement.raw_bind_parameter(column.next(), call.repeatable)?;
+    statement.raw_bind_parameter(column.next(), created)
+}
+
+/// Gives it the rest, where there is any.
+fn bind_more(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New) -> rusqlite::Result<()> {
+    let call = &new.request.call;
+    let key = new.request.key.as_ref();
     let timeout = call.timeout.map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
-    let mut column = at;
-    let mut next = || {
-        column += 1;
-        column
-    };
-    statement.raw_bind_parameter(next(), new.number)?;
-    statement.raw_bind_parameter(next(), request.rid.encode(&mut [0; 32]))?;
-    statement.raw_bind_parameter(next(), &request.owner.source)?;
-    statement.raw_bind_parameter(next(), &request.owner.id)?;
-    statement.raw_bind_parameter(next(), &call.method)?;
-    statement.raw_bind_parameter(next(), &call.name)?;
-    statement.raw_bind_parameter(next(), call.headers.to_json())?;
-    statement.raw_bind_parameter(next(), call.body.map(|length| length as i64))?;
-    statement.raw_bind_parameter(next(), call.batch.map(|elements| elements as i64))?;
-    statement.raw_bind_parameter(next(), &call.upstream)?;
-    statement.raw_bind_parameter(next(), &call.secrets)?;
-    statement.raw_bind_parameter(next(), timeout)?;
-    statement.raw_bind_parameter(next(), call.repeatable)?;
-    statement.raw_bind_parameter(next(), call.confidential)?;
-    statement.raw_bind_parameter(next(), &call.callback)?;
-    statement.raw_bind_parameter(next(), key.map(|key| &key.text))?;
-    statement.raw_bind_parameter(next(), key.map(|key| key.fingerprint))?;
-    statement.raw_bind_parameter(next(), new.hash)?;
-    statement.raw_bind_parameter(next(), created)
+    statement.raw_bind_parameter(column.next(), call.body.map(|length| length as i64))?;
+    statement.raw_bind_parameter(column.next(), call.batch.map(|elements| elements as i64))?;
+    statement.raw_bind_parameter(column.next(), &call.upstream)?;
+    statement.raw_bind_parameter(column.next(), &call.secrets)?;
+    statement.raw_bind_parameter(column.next(), timeout)?;
+    statement.raw_bind_parameter(column.next(), call.confidential)?;
+    statement.raw_bind_parameter(column.next(), &call.callback)?;
+    statement.raw_bind_parameter(column.next(), key.map(|key| &key.text))?;
+    statement.raw_bind_parameter(column.next(), key.map(|key| key.fingerprint))?;
+    statement.raw_bind_parameter(column.next(), new.hash)
 }
