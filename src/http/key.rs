@@ -1,5 +1,7 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a call that is sent again is not made again.
 
+use std::sync::LazyLock;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName};
 
@@ -31,14 +33,18 @@ pub fn of(headers: &HeaderMap) -> Result<Option<String>, Error> {
 
 /// The key with the call that it comes with; `target` less what is the server's, `body` a digest of the bytes.
 pub fn of_call(text: String, method: &str, target: &str, body: &blake3::Hash) -> Key {
-    let mut hasher = blake3::Hasher::new();
     // Neither a method nor a target holds a line's end.
-    for part in [method.as_bytes(), b"\n", target.as_bytes(), b"\n", body.as_bytes()] {
-        hasher.update(part);
-    }
+    let whole = [method.as_bytes(), b"\n", target.as_bytes(), b"\n", body.as_bytes()].concat();
     let mut fingerprint = Fingerprint::default();
-    hasher.finalize_xof().fill(&mut fingerprint);
+    let length = fingerprint.len();
+    fingerprint.copy_from_slice(&blake3::hash(&whole).as_bytes()[..length]);
     Key { text, fingerprint }
+}
+
+/// The digest of a body without a byte.
+pub fn of_nothing() -> &'static blake3::Hash {
+    static NOTHING: LazyLock<blake3::Hash> = LazyLock::new(|| blake3::hash(&[]));
+    &NOTHING
 }
 
 /// The answer to a key that was used for another call.

@@ -216,7 +216,7 @@ pub async fn submit_remembered(
 
 /// A key with the call that it came with.
 fn of_call(text: String, call: &Call, body: &Spooled) -> Key {
-    key::of_call(text, &call.method, &call.target(), &body.digest.unwrap_or_else(|| blake3::hash(&[])))
+    key::of_call(text, &call.method, &call.target(), body.digest.as_ref().unwrap_or(key::of_nothing()))
 }
 
 /// The request that a key was used for before, also where there is no place for another.

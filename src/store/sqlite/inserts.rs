@@ -19,20 +19,35 @@ const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
 /// What each row has, as [`bind`] gives it.
 const COMMON: [&str; 9] = ["id", "rid", "source", "user_id", "method", "name", "headers", "repeatable", "created_dt"];
 
-/// What a row has besides where its call has a body, a key, an upstream or the like, as [`bind_more`] gives it. Most have
-/// none of it, and statements without these columns: to give ten times nothing is a tenth of an insertion.
-const SELDOM: [&str; 10] = [
-    "body",
-    "batch",
-    "upstream",
-    "secrets",
-    "timeout",
-    "confidential",
-    "callback",
-    "idempotency_key",
-    "fingerprint",
-    "key_hash",
-];
+/// What a row has besides where its call has a key, as [`bind_key`] gives it.
+const KEY: [&str; 3] = ["idempotency_key", "fingerprint", "key_hash"];
+
+/// What a row has besides where its call has a body, an upstream or the like, as [`bind_rest`] gives it.
+const REST: [&str; 7] = ["body", "batch", "upstream", "secrets", "timeout", "confidential", "callback"];
+
+/// Which columns a row needs. Most need few, and there are statements for them: to give ten times nothing is a tenth of an
+/// insertion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    Common,
+    Keyed,
+    Whole,
+}
+
+impl Extent {
+    /// The statements, by [`SIZES`].
+    fn statements(self) -> &'static [String; SIZES.len()] {
+        static COMMON_ONES: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| statements(&COMMON));
+        static KEYED: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| statements(&[&COMMON[..], &KEY].concat()));
+        static WHOLE: LazyLock<[String; SIZES.len()]> =
+            LazyLock::new(|| statements(&[&COMMON[..], &KEY, &REST].concat()));
+        match self {
+            Self::Common => &COMMON_ONES,
+            Self::Keyed => &KEYED,
+            Self::Whole => &WHOLE,
+        }
+    }
+}
 
 /// A row that is not there yet.
 pub struct New {
@@ -103,15 +118,12 @@ fn is_taken(error: &rusqlite::Error) -> bool {
 
 /// Inserts rows by as few statements as there can be.
 fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
-    static PLAIN: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(|rows| statement(rows, &COMMON)));
-    static WHOLE: LazyLock<[String; SIZES.len()]> =
-        LazyLock::new(|| SIZES.map(|rows| statement(rows, &[&COMMON[..], &SELDOM].concat())));
     let mut shown = (i64::MIN, String::new());
     for (index, size) in SIZES.into_iter().enumerate() {
         while rows.len() >= size {
             let (these, behind) = rows.split_at(size);
-            let plain = these.iter().all(New::is_plain);
-            let mut statement = connection.prepare_cached(if plain { &PLAIN[index] } else { &WHOLE[index] })?;
+            let extent = these.iter().map(New::extent).max().unwrap_or(Extent::Whole);
+            let mut statement = connection.prepare_cached(&extent.statements()[index])?;
             let mut column = Column(0);
             for new in these {
                 // Most of them came within one second.
@@ -119,8 +131,11 @@ fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
                     shown = (new.request.created.as_second(), time::format(new.request.created));
                 }
                 bind(&mut statement, &mut column, new, &shown.1)?;
-                if !plain {
-                    bind_more(&mut statement, &mut column, new)?;
+                if extent >= Extent::Keyed {
+                    bind_key(&mut statement, &mut column, new)?;
+                }
+                if extent == Extent::Whole {
+                    bind_rest(&mut statement, &mut column, new)?;
                 }
             }
             statement.raw_execute()?;
@@ -132,9 +147,10 @@ fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
 
 /// `OR FAIL`: what a statement that fails has done is undone with its transaction or savepoint. By itself it would copy
 /// each page before it changes it.
-fn statement(rows: usize, columns: &[&str]) -> String {
+fn statements(columns: &[&str]) -> [String; SIZES.len()] {
     let row = format!("({})", vec!["?"; columns.len()].join(", "));
-    format!("INSERT OR FAIL INTO bgrs ({}) VALUES {}", columns.join(", "), vec![row; rows].join(", "))
+    let names = columns.join(", ");
+    SIZES.map(|rows| format!("INSERT OR FAIL INTO bgrs ({names}) VALUES {}", vec![row.as_str(); rows].join(", ")))
 }
 
 /// The last parameter that has its value.
@@ -148,16 +164,18 @@ impl Column {
 }
 
 impl New {
-    /// Whether it has nothing of [`SELDOM`].
-    fn is_plain(&self) -> bool {
+    fn extent(&self) -> Extent {
         let call = &self.request.call;
         let has_text = call.upstream.is_some() || call.secrets.is_some() || call.callback.is_some();
         let has_number = call.body.is_some() || call.batch.is_some() || call.timeout.is_some();
-        !has_text && !has_number && !call.confidential && self.request.key.is_none()
+        if has_text || has_number || call.confidential {
+            return Extent::Whole;
+        }
+        if self.request.key.is_some() { Extent::Keyed } else { Extent::Common }
     }
 }
 
-/// Gives a statement a row's values.
+/// Gives a statement the values that each row has.
 fn bind(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New, created: &str) -> rusqlite::Result<()> {
     let (request, call) = (&*new.request, &new.request.call);
     statement.raw_bind_parameter(column.next(), new.number)?;
@@ -171,10 +189,15 @@ fn bind(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New, cre
     statement.raw_bind_parameter(column.next(), created)
 }
 
-/// Gives it the rest, where there is any.
-fn bind_more(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New) -> rusqlite::Result<()> {
-    let call = &new.request.call;
+fn bind_key(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New) -> rusqlite::Result<()> {
     let key = new.request.key.as_ref();
+    statement.raw_bind_parameter(column.next(), key.map(|key| &key.text))?;
+    statement.raw_bind_parameter(column.next(), key.map(|key| key.fingerprint))?;
+    statement.raw_bind_parameter(column.next(), new.hash)
+}
+
+fn bind_rest(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New) -> rusqlite::Result<()> {
+    let call = &new.request.call;
     let timeout = call.timeout.map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
     statement.raw_bind_parameter(column.next(), call.body.map(|length| length as i64))?;
     statement.raw_bind_parameter(column.next(), call.batch.map(|elements| elements as i64))?;
@@ -182,8 +205,5 @@ fn bind_more(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New
     statement.raw_bind_parameter(column.next(), &call.secrets)?;
     statement.raw_bind_parameter(column.next(), timeout)?;
     statement.raw_bind_parameter(column.next(), call.confidential)?;
-    statement.raw_bind_parameter(column.next(), &call.callback)?;
-    statement.raw_bind_parameter(column.next(), key.map(|key| &key.text))?;
-    statement.raw_bind_parameter(column.next(), key.map(|key| key.fingerprint))?;
-    statement.raw_bind_parameter(column.next(), new.hash)
+    statement.raw_bind_parameter(column.next(), &call.callback)
 }

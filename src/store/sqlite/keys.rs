@@ -167,11 +167,9 @@ fn go_over(connection: &Connection, going: &[Used]) -> rusqlite::Result<()> {
 
 /// What a row's key is found by.
 pub fn hash(owner: &Owner, key: &str) -> u32 {
-    let mut hasher = blake3::Hasher::new();
-    for part in [owner.source.as_bytes(), b"\n", owner.id.as_bytes(), b"\n", key.as_bytes()] {
-        hasher.update(part);
-    }
-    let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
+    // In one piece: a digest of several costs twice as much.
+    let whole = [owner.source.as_str(), "\n", &owner.id, "\n", key].concat();
+    let [a, b, c, d, ..] = *blake3::hash(whole.as_bytes()).as_bytes();
     u32::from_be_bytes([a, b, c, d])
 }
 
