@@ -408,6 +408,7 @@ mod tests {
             ("[[upstream]]\nurl = \"http://a\"", "upstream[0].prefix"),
             ("[[route]]\nbgrs = \"never\"", "route[0].path"),
             ("[server]\nlisten = \" , \"", "server.listen"),
+            ("[server]\nlisten = \"127.0.0.1:1,nowhere\"", "server.listen"),
             ("[[upstream]]\nprefix = \"a\"\nurl = \"http://b\"", "upstream[0].prefix"),
             ("[[upstream]]\nprefix = \"/{a}\"\nurl = \"http://b\"", "upstream[0].prefix"),
             ("[[upstream]]\nprefix = \"/a\"\nurl = \"b\"", "upstream[0].url"),

@@ -201,6 +201,12 @@ impl<'de, T: FromStr<Err: Display>> Visitor<'de> for OneOrMany<T> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        // What may not be empty is an address, and a path in it may have a comma.
+        if self.0 > 0
+            && let Ok(one) = text.parse()
+        {
+            return Ok(vec![one]);
+        }
         // With commas, an environment variable's list.
         let each = text.split(',').map(str::trim).filter(|one| !one.is_empty());
         let all: Vec<T> = each.map(|one| one.parse().map_err(E::custom)).collect::<Result<_, _>>()?;

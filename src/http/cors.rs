@@ -114,14 +114,19 @@ impl Rules {
         for grant in GRANTS {
             headers.remove(grant);
         }
-        if self.origins.is_some() {
-            headers.append(header::VARY, HeaderValue::from_static("Origin"));
-        }
-        let Some(origin) = origin.filter(|origin| self.allow(origin)) else { return };
+        let granted = match (&self.origins, origin) {
+            // The same to all, also where no page of another origin asks: a cache may give it to one that does.
+            (None, _) => HeaderValue::from_static("*"),
+            (Some(_), origin) => {
+                headers.append(header::VARY, HeaderValue::from_static("Origin"));
+                let Some(origin) = origin.filter(|origin| self.allow(origin)) else { return };
+                origin.clone()
+            }
+        };
         // By name: `*` is none of them to a call with credentials.
         let names: Vec<&str> = headers.keys().map(header::HeaderName::as_str).collect();
         let exposed = HeaderValue::try_from(names.join(", "));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.granted(origin));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, granted);
         if let Ok(exposed) = exposed {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }

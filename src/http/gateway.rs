@@ -16,13 +16,16 @@ use hyper::body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
-use super::upload::{self, Broken, Upload};
+use super::upload::{self, Broken, Passed, Upload};
 use super::{Error, Shared, file, origin, session, submit};
 use crate::dispatch;
 use crate::dispatch::headers::{self, Gather};
 use crate::dispatch::upstream::{Outgoing, Received, nothing};
 use crate::model::target;
 use crate::routing::{Auth, Upstream};
+
+/// How soon a call has to fail for its connection to have been closed before it came, and not because of it.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Bytes that are read at once from a connection that speaks another protocol.
 const READ: usize = 16 * 1024;
@@ -131,23 +134,24 @@ pub async fn answer(
             biased;
             passed = upload::pass(&mut sent.upload) => {
                 sent.upload = None;
-                passed.map_err(|broken| match broken {
+                let passed = passed.map_err(|broken| match broken {
                     Broken::Off(error) => submit::broken(error, way.shared.bounds.max_body),
                     Broken::Slow => Error::too_slow(),
                 })?;
-                if is_late {
-                    return Ok(None);
+                // Late, unless the answer is there by now.
+                if is_late && passed == Passed::Whole {
+                    timer.set(tokio::time::sleep(Duration::ZERO));
                 }
             }
             answer = sent.answer.as_mut() => match answer {
                 Ok(answer) => {
-                    // An upstream may answer before it has all of the body, and take the rest of it.
+                    // An upstream may answer before it has all of the body: it gets more of it as long as its answer lasts.
                     if let Some(upload) = sent.upload.take() {
                         actix_web::rt::spawn(upload);
                     }
                     return Ok(Some(answer));
                 }
-                Err(dispatch::Error::Stale(_)) if sent.again => *sent = send_over(way, req, true)?,
+                Err(dispatch::Error::Stale(_)) if sent.again && limit.begun.elapsed() < AT_ONCE => *sent = send_over(way, req, true)?,
                 Err(error) => return Err(no_answer(&error)),
             },
             () = timer.as_mut() => {
@@ -238,9 +242,9 @@ fn pass_back(method: &Method, answer: http::Response<Received>, silence: Duratio
         }
         Some(length) => {
             response.no_chunking(length);
-            response.body(Passed::new(body, BodySize::Sized(length), silence))
+            response.body(Body::new(body, BodySize::Sized(length), silence))
         }
-        None => response.body(Passed::new(body, BodySize::Stream, silence)),
+        None => response.body(Body::new(body, BodySize::Stream, silence)),
     }
 }
 
@@ -263,7 +267,7 @@ fn add_headers(response: &mut HttpResponseBuilder, headers: &http::HeaderMap) ->
 
 /// An answer's body: an error in it closes the connection, so that no client takes a part for the whole. Silence is an end
 /// too, and not a good one.
-struct Passed {
+struct Body {
     body: Received,
     size: BodySize,
     silence: Duration,
@@ -271,13 +275,13 @@ struct Passed {
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Passed {
+impl Body {
     fn new(body: Received, size: BodySize, silence: Duration) -> Self {
         Self { body, size, silence, waiting: None }
     }
 }
 
-impl MessageBody for Passed {
+impl MessageBody for Body {
     type Error = dispatch::Error;
 
     fn size(&self) -> BodySize {

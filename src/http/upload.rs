@@ -18,11 +18,20 @@ use crate::dispatch::upstream::{Body, streamed};
 /// Pieces of a body between the two connections: back-pressure on the caller.
 const PIECES: usize = 4;
 
-/// Passes the body on while it is polled; over when all of it is passed on, or the upstream wants no more of it.
+/// Passes the body on while it is polled.
 ///
 /// It is a part of the call's future, not a task: what the library says of a body that HTTP forbids can be answered only
 /// at once, before it closes the connection.
-pub type Upload = LocalBoxFuture<'static, Result<(), Broken>>;
+pub type Upload = LocalBoxFuture<'static, Result<Passed, Broken>>;
+
+/// What became of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// All of it was passed on.
+    Whole,
+    /// The upstream wants no more of it: it has answered, or is gone.
+    Unwanted,
+}
 
 /// Why a body does not come to its end: it is not the upstream that is at fault.
 #[derive(Debug)]
@@ -53,15 +62,18 @@ pub fn of(req: &mut ServiceRequest, silence: Duration) -> Option<(Body, Option<u
         loop {
             let next = tokio::time::timeout(silence, payload.next());
             let piece = tokio::select! {
-                () = pieces.closed() => return Ok(()),
+                () = pieces.closed() => return Ok(Passed::Unwanted),
                 piece = next => piece.map_err(|_| Broken::Slow)?,
             };
             let (piece, is_end) = match piece {
                 Some(piece) => (Piece::Data(piece.map_err(Broken::Off)?), false),
                 None => (Piece::End, true),
             };
-            if pieces.send(piece).await.is_err() || is_end {
-                return Ok(());
+            if pieces.send(piece).await.is_err() {
+                return Ok(Passed::Unwanted);
+            }
+            if is_end {
+                return Ok(Passed::Whole);
             }
         }
     };
@@ -77,7 +89,7 @@ pub fn of(req: &mut ServiceRequest, silence: Duration) -> Option<(Body, Option<u
 }
 
 /// Polls an upload, if there is one.
-pub async fn pass(upload: &mut Option<Upload>) -> Result<(), Broken> {
+pub async fn pass(upload: &mut Option<Upload>) -> Result<Passed, Broken> {
     match upload {
         Some(upload) => upload.await,
         None => std::future::pending().await,

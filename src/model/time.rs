@@ -123,8 +123,8 @@ pub fn parse_begun(text: &str) -> Option<Timestamp> {
 /// The same as [`parse`] for the end of a span, which may be the last second of all that can be written.
 #[must_use]
 pub fn parse_bound(text: &str) -> Option<Timestamp> {
-    // A `Timestamp` ends a day before that, so that it is a time in every zone.
-    let is_last = || DateTime::strptime(SHOWN, text).is_ok_and(|at| text.len() == SHOWN_LENGTH && at.year() == 9999);
+    // A `Timestamp` ends a day before that, so that it is a time in every zone: a year earlier it would be one.
+    let is_last = || text.strip_prefix("9999-").is_some_and(|rest| parse(&format!("9998-{rest}")).is_some());
     parse(text).or_else(|| is_last().then_some(Timestamp::MAX))
 }
 
@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_span_may_end_with_the_last_second_there_is() {
-        for text in ["9999-12-31 23:59:59", "9999-12-31 00:00:00"] {
+        for text in ["9999-12-31 23:59:59", "9999-12-31 00:00:00", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-11:00"]
+        {
             assert_eq!((parse(text), parse_bound(text)), (None, Some(Timestamp::MAX)), "{text}");
         }
         assert_eq!(parse_bound("9999-12-30 10:00:00"), parse("9999-12-30 10:00:00"));

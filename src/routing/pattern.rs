@@ -61,10 +61,15 @@ impl Pattern {
     /// literal where the other's is a placeholder.
     #[must_use]
     pub fn specificity(&self, other: &Self) -> Ordering {
-        let literal = |pattern: &Self| -> Vec<bool> {
-            pattern.segments.iter().map(|segment| matches!(segment, Segment::Literal(_))).collect()
-        };
-        self.len().cmp(&other.len()).then_with(|| literal(self).cmp(&literal(other)))
+        self.rank(false).cmp(&other.rank(false))
+    }
+
+    /// What [`Pattern::specificity`] compares, of the whole pattern or of what is behind its first segment.
+    #[must_use]
+    pub fn rank(&self, behind_first: bool) -> (usize, Vec<bool>) {
+        let segments = self.segments.iter().skip(usize::from(behind_first));
+        let literal: Vec<bool> = segments.map(|segment| matches!(segment, Segment::Literal(_))).collect();
+        (literal.len(), literal)
     }
 
     /// Whether the two match the same paths.

@@ -141,19 +141,21 @@ impl Policies {
             return None;
         }
         let path = target::path(name);
-        let find = |path: &str| self.routes.iter().find(|route| route.holds_for(method) && route.path.matches(path));
+        let find =
+            |path: &str| self.routes.iter().position(|route| route.holds_for(method) && route.path.matches(path));
         let own = find(path);
-        let Some(newest) = self.newest.as_deref().filter(|_| hosted) else { return own };
+        let Some(newest) = self.newest.as_deref().filter(|_| hosted) else { return Some(&self.routes[own?]) };
         let other = match path.strip_prefix(newest) {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => find(rest),
             _ => find(&format!("{newest}{path}")),
         };
-        // How much of the route it names, beside the version.
-        let named = |route: &Route| route.path.len() - usize::from(route.path.matches_first(&newest[1..]));
-        match (own, other) {
-            (Some(own), Some(other)) if named(other) > named(own) => Some(other),
-            (own, other) => own.or(other),
-        }
+        // By the order that the routes are in, but that a version names nothing of a route. Of two that are alike the first,
+        // whichever name was asked for.
+        let order = |index: &usize| {
+            let Route { path, methods, .. } = &self.routes[*index];
+            (path.rank(path.matches_first(&newest[1..])), !methods.is_empty(), std::cmp::Reverse(*index))
+        };
+        own.into_iter().chain(other).max_by_key(order).map(|index| &self.routes[index])
     }
 }
 
@@ -208,8 +210,16 @@ mod tests {
 
     #[test]
     fn a_hosted_route_has_one_policy_under_both_its_names() {
-        let routes =
-            vec![route("/", &[], 1), route("/v2.5/users", &[], 2), route("/users/me", &[], 3), route("/v1/x", &[], 4)];
+        let routes = vec![
+            route("/", &[], 1),
+            route("/v2.5/users", &[], 2),
+            route("/users/me", &[], 3),
+            route("/v1/x", &[], 4),
+            route("/campaigns/{id}", &[], 5),
+            route("/v2.5/campaigns/{id}", &["GET"], 6),
+            route("/v2.5/scans/{id}", &[], 7),
+            route("/scans/all", &[], 8),
+        ];
         let policies = Policies::new(routes, Policy::new(Duration::from_secs(9))).unwrap().hosting(&["2.4", "2.5"]);
         for (name, hosted, seconds) in [
             ("/users?a", true, 2),
@@ -223,6 +233,10 @@ mod tests {
             ("/users/7", false, 1),
             ("/v2.5/users/me", false, 2),
             ("/x", true, 1),
+            ("/campaigns/7", true, 6),
+            ("/v2.5/campaigns/7", true, 6),
+            ("/scans/all", true, 8),
+            ("/v2.5/scans/all", true, 8),
         ] {
             assert_eq!(policies.of("GET", name, hosted).timeout.as_secs(), seconds, "{name} {hosted}");
         }

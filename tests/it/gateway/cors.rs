@@ -87,6 +87,8 @@ fn any_origin_is_allowed_where_the_configuration_says_so_and_never_with_cookies(
     let answer = server.call("GET", "/up/x").header("Origin", "https://any.example").send().expect(200);
     assert_eq!(answer.header_all("Access-Control-Allow-Origin"), ["*"]);
     assert_eq!(answer.header("Access-Control-Allow-Credentials"), None);
+    // Also where no page asks: a cache may give it to one that does.
+    assert_eq!(server.get("/up/x").expect(200).header_all("Access-Control-Allow-Origin"), ["*"]);
     let allowed = preflight(&server, "/up/x", "https://any.example", "PATCH").expect(200);
     assert_eq!(allowed.header("Access-Control-Allow-Origin"), Some("*"));
 }

@@ -1,9 +1,9 @@
 //! A foreground call that is slow becomes a background request, before the CDN in front gives up.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::common::http::{basic, read_to_end};
 use crate::common::server::PASSWORD;
 use crate::common::upstream::{Upstream, answer, ok, wait_for_close};
-use crate::common::{Response, TestServer, assert_submitted, error_of, until};
+use crate::common::{DEADLINE, Response, TestServer, assert_submitted, error_of, until};
 
 /// Holds an upstream's answers back until it is opened.
 #[derive(Clone, Default)]
@@ -129,6 +129,43 @@ fn a_body_that_is_still_being_sent_when_the_time_is_over_is_not_rescued() {
     let mut slow = begin(&server, "POST /up/x HTTP/1.1\r\nContent-Length: 1000", "half of it");
     error_of(&Response::parse(&read_to_end(&mut slow).unwrap(), false).unwrap(), 504);
     assert_eq!(server.rows(), 0);
+}
+
+#[test]
+fn a_call_that_is_answered_while_its_late_body_is_being_sent_is_not_rescued() {
+    for (answer, status) in
+        [("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 413), ("", 502)]
+    {
+        let gate = Gate::default();
+        let held = gate.clone();
+        // Not `Upstream`, which reads the whole body first.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let table = format!("[[upstream]]\nprefix = \"/up\"\nurl = \"http://{}\"\n", listener.local_addr().unwrap());
+        let (said, heard) = mpsc::channel();
+        let upstream = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"half") {
+                let mut buffer = [0; 1024];
+                let read = stream.read(&mut buffer).unwrap();
+                assert_ne!(read, 0, "closed before the body came");
+                head.extend(&buffer[..read]);
+            }
+            said.send(()).unwrap();
+            held.wait();
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        let server = start(&format!("{table}[[route]]\npath = \"/up\"\nrescue_after = \"50ms\"\n"));
+        server.get("/v2.5/users/me").expect(200);
+        let mut slow = begin(&server, "POST /up/x HTTP/1.1\r\nContent-Length: 1000", "half");
+        heard.recv_timeout(DEADLINE).unwrap();
+        // A call that began later, and has no body, is rescued: the other's time has passed.
+        assert_submitted(&server.get("/up/never"));
+        gate.open();
+        let got = Response::parse(&read_to_end(&mut slow).unwrap(), false).unwrap();
+        assert_eq!((got.status, server.rows()), (status, 1), "{}", got.lossy());
+        upstream.join().unwrap();
+    }
 }
 
 #[test]
