@@ -145,13 +145,15 @@ pub async fn answer(
             }
             answer = sent.answer.as_mut() => match answer {
                 Ok(answer) => {
-                    // An upstream may answer before it has all of the body: it gets more of it as long as its answer lasts.
+                    // An upstream may answer before it has all of the body: it gets more as long as its answer lasts.
                     if let Some(upload) = sent.upload.take() {
                         actix_web::rt::spawn(upload);
                     }
                     return Ok(Some(answer));
                 }
-                Err(dispatch::Error::Stale(_)) if sent.again && limit.begun.elapsed() < AT_ONCE => *sent = send_over(way, req, true)?,
+                Err(dispatch::Error::Stale(_)) if sent.again && limit.begun.elapsed() < AT_ONCE => {
+                    *sent = send_over(way, req, true)?;
+                }
                 Err(error) => return Err(no_answer(&error)),
             },
             () = timer.as_mut() => {
