@@ -72,7 +72,7 @@ pub fn format(at: Timestamp) -> String {
     text
 }
 
-/// Whether a moment, as [`format`] shows it, lies before the second of `now`.
+/// Whether a moment, as [`format()`] shows it, lies before the second of `now`.
 #[must_use]
 pub fn is_past(shown: &str, now: Timestamp) -> bool {
     thread_local! {
