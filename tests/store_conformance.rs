@@ -231,11 +231,15 @@ async fn details_come_in_pages(store: &dyn Store) {
 async fn a_lost_result_makes_its_request_a_failed_one(store: &dyn Store) {
     let claim = claimed(store, "GET").await.claim;
     store.finish(claim, ending(answer(Some(file())))).await.unwrap();
-    assert_eq!(store.results(0, 10).await.unwrap().len(), 1);
+    let results = store.results(0, 10).await.unwrap();
+    assert_eq!((results.found.len(), results.last), (1, None));
+    // One without a result counts among those that are looked at.
+    let one = store.results(0, 1).await.unwrap();
+    assert!(one.last.is_some());
     store.lose(claim.rid, now()).await.unwrap();
     let request = store.get(claim.rid).await.unwrap().unwrap();
     assert_eq!((request.state, request.failure, request.result), (State::Failed, Some(502), None));
-    assert!(store.results(0, 10).await.unwrap().is_empty());
+    assert!(store.results(0, 10).await.unwrap().found.is_empty());
 }
 
 fn user(login: &str, is_admin: bool) -> NewUser {

@@ -125,6 +125,15 @@ pub struct Filter {
     pub before: Option<i64>,
 }
 
+/// Results of some requests, one behind the other by their ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Results {
+    /// Of those that have one: rid, the file's name, bytes.
+    pub found: Vec<(Rid, String, u64)>,
+    /// The id of the last that was looked at; `None`: there are no more.
+    pub last: Option<i64>,
+}
+
 /// Where a request stands, as far as its files are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -393,8 +402,8 @@ pub trait Store: Send + Sync {
     /// Of these requests, those that exist.
     async fn standings(&self, rids: Vec<Rid>) -> Result<HashMap<Rid, Standing>>;
 
-    /// Up to `limit` finished requests with a result and an id above `after`: id, rid, file name, bytes.
-    async fn results(&self, after: i64, limit: usize) -> Result<Vec<(i64, Rid, String, u64)>>;
+    /// The results of the first `limit` requests with an id above `after`.
+    async fn results(&self, after: i64, limit: usize) -> Result<Results>;
 
     /// Marks a finished request as failed, since its result's file is gone from the disk.
     async fn lose(&self, rid: Rid, now: Timestamp) -> Result<()>;

@@ -188,8 +188,8 @@ impl Maintenance {
         }
         let Some(after) = sweep.rows else { return Ok(true) };
         let results = self.store.results(after, STEP).await?;
-        sweep.rows = results.last().map(|(id, ..)| *id);
-        for (_, rid, name, size) in results {
+        sweep.rows = results.last;
+        for (rid, name, size) in results.found {
             if !self.media.has_result(&name, size).await? {
                 log::error!("{rid}: the file of its result is gone or torn, it counts as failed from now on");
                 self.store.lose(rid, self.clock.now()).await?;

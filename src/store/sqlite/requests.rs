@@ -17,7 +17,7 @@ use super::writer::Lane;
 use crate::model::{Call, Owner, Rid, time};
 use crate::store::{
     Cancelled, Claim, Claimed, Detail, Ending, Filter, Fingerprint, Inserted, Known, Lapsed, Leftover, NewRequest,
-    Request, Rescued, Result, Standing, Store, Then, Unended,
+    Request, Rescued, Result, Results, Standing, Store, Then, Unended,
 };
 
 #[async_trait]
@@ -300,14 +300,26 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn results(&self, after: i64, limit: usize) -> Result<Vec<(i64, Rid, String, u64)>> {
-        self.read(move |connection| {
-            let sql = "SELECT id, rid, result, size FROM bgrs WHERE id > ? AND result IS NOT NULL ORDER BY id LIMIT ?";
+    async fn results(&self, after: i64, limit: usize) -> Result<Results> {
+        self.long(move |connection| {
+            // Also rows without one: where few have any, looking for them could take in the whole table at once.
+            let sql = "SELECT id, rid, result, size FROM bgrs WHERE id > ? ORDER BY id LIMIT ?";
             let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map(params![after, limit as i64], |row| {
-                Ok((row.get(0)?, read_rid(row, 1)?, row.get(2)?, u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0)))
-            })?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
+            let mut rows = statement.query(params![after, limit as i64])?;
+            let (mut results, mut looked) = (Results::default(), 0);
+            while let Some(row) = rows.next()? {
+                looked += 1;
+                results.last = Some(row.get(0)?);
+                if let Some(name) = row.get(2)? {
+                    let size: i64 = row.get(3)?;
+                    results.found.push((read_rid(row, 1)?, name, u64::try_from(size).unwrap_or(0)));
+                }
+            }
+            drop(rows);
+            results.last = results.last.filter(|_| looked == limit);
+            // Its pages are not looked at again before tomorrow.
+            connection.execute_batch("PRAGMA shrink_memory")?;
+            Ok(results)
         })
         .await
     }
