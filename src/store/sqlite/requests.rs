@@ -301,7 +301,7 @@ impl Store for Sqlite {
     }
 
     async fn results(&self, after: i64, limit: usize) -> Result<Results> {
-        self.long(move |connection| {
+        self.read(move |connection| {
             // Also rows without one: where few have any, looking for them could take in the whole table at once.
             let sql = "SELECT id, rid, result, size FROM bgrs WHERE id > ? ORDER BY id LIMIT ?";
             let mut statement = connection.prepare_cached(sql)?;
