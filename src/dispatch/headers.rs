@@ -57,17 +57,27 @@ const ORIGIN: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-h
 pub trait Fields {
     /// Names, in lower case, with their values.
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])>;
+    /// The values of `Connection`, which most have not.
+    fn connection(&self) -> impl Iterator<Item = &[u8]>;
 }
 
 impl Fields for HeaderMap {
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
     }
+
+    fn connection(&self) -> impl Iterator<Item = &[u8]> {
+        self.get_all(header::CONNECTION).map(|value| value.as_bytes())
+    }
 }
 
 impl Fields for http::HeaderMap {
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+
+    fn connection(&self) -> impl Iterator<Item = &[u8]> {
+        self.get_all(http::header::CONNECTION).iter().map(HeaderValue::as_bytes)
     }
 }
 
@@ -122,7 +132,7 @@ pub struct Origin<'a> {
 /// The headers of a call to the hosted API that are stored with it.
 #[must_use]
 pub fn of_call(headers: &HeaderMap) -> Headers {
-    let named = named_by(headers);
+    let named = named_by_connection(headers);
     keep(headers.fields(), |name| {
         !HOP_BY_HOP.contains(&name)
             && !SECRET.contains(&name)
@@ -134,7 +144,7 @@ pub fn of_call(headers: &HeaderMap) -> Headers {
 /// The headers of a call as an upstream gets them, added to `kept`: what is end-to-end as it was sent, and where it came
 /// from. `Host` is the caller's; the field `withheld` is left out.
 pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, withheld: Option<&str>, kept: &mut impl Gather) {
-    let named = named_by(headers);
+    let named = named_by_connection(headers);
     let is_kept = |name: &str| {
         // CGI and its like know no difference between `-` and `_`: X_Forwarded_For would be X-Forwarded-For there.
         let read = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
@@ -217,7 +227,7 @@ pub fn split_secrets(headers: &Headers) -> (Headers, Headers) {
 /// The headers of an answer that are stored with it.
 #[must_use]
 pub fn of_answer(headers: &impl Fields) -> Headers {
-    let named = named_by_connection(headers.fields());
+    let named = named_by_connection(headers);
     keep(headers.fields(), |name| {
         !HOP_BY_HOP.contains(&name) && !NOT_KEPT.contains(&name) && !named.iter().any(|n| n == name)
     })
@@ -226,8 +236,7 @@ pub fn of_answer(headers: &impl Fields) -> Headers {
 /// The headers of an upstream's answer that are passed on at once. The length is among them: whoever asks with `HEAD`
 /// wants to know it.
 pub fn of_passing(headers: &http::HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    let has_named = headers.contains_key(http::header::CONNECTION);
-    let named = if has_named { named_by_connection(headers.fields()) } else { Vec::new() };
+    let named = named_by_connection(headers);
     headers.fields().filter(move |(name, _)| {
         (*name == "content-length" || !HOP_BY_HOP.contains(name)) && !named.iter().any(|n| n == name)
     })
@@ -237,19 +246,10 @@ fn keep<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>, wanted: impl Fn(&
     fields.filter(|(name, _)| wanted(name)).collect()
 }
 
-/// [`named_by_connection`] of a call; most have no such field.
-fn named_by(headers: &HeaderMap) -> Vec<String> {
-    if headers.contains_key(header::CONNECTION) { named_by_connection(headers.fields()) } else { Vec::new() }
-}
-
 /// The fields that `Connection` names are of this hop too.
-fn named_by_connection<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<String> {
-    fields
-        .filter(|(name, _)| *name == "connection")
-        .filter_map(|(_, value)| std::str::from_utf8(value).ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect()
+fn named_by_connection(headers: &impl Fields) -> Vec<String> {
+    let values = headers.connection().filter_map(|value| std::str::from_utf8(value).ok());
+    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ where
             let mut response = match answer(&inner, req).await {
                 Ok(response) => response,
                 Err(error) => {
-                    line.write(error.error_response().status());
+                    drop(line.answered(error.error_response().status()));
                     return Err(error);
                 }
             };
@@ -130,8 +130,7 @@ where
             let mut response = end_visibly(response);
             session::quiet(&mut response);
             let line = line.with(response.response());
-            Ok(response
-                .map_body(move |head, body| BoxBody::new(log_line::Logged::new(body.boxed(), line, head.status))))
+            Ok(response.map_body(move |_, body| BoxBody::new(log_line::Logged::new(body.boxed(), line))))
         })
     }
 }

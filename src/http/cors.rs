@@ -73,25 +73,25 @@ pub fn is_preflight(req: &ServiceRequest) -> bool {
 }
 
 impl Rules {
-    fn allow(&self, origin: &HeaderValue) -> bool {
-        self.origins.as_ref().is_none_or(|origins| origins.contains(origin))
-    }
-
-    /// The origin as it is granted.
-    fn granted(&self, origin: &HeaderValue) -> HeaderValue {
-        if self.origins.is_some() { origin.clone() } else { HeaderValue::from_static("*") }
+    /// What an answer grants to a page of this origin, or to whoever reads it without one; `None`: nothing.
+    fn grant(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match &self.origins {
+            // The same to all, also where no page of another origin asks: a cache may give it to one that does.
+            None => Some(HeaderValue::from_static("*")),
+            Some(origins) => origin.filter(|origin| origins.contains(origin)).cloned(),
+        }
     }
 
     fn preflight(&self, origin: &HeaderValue, asked: &HeaderMap) -> HttpResponse {
         let vary = HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
-        if !self.allow(origin) {
+        let Some(granted) = self.grant(Some(origin)) else {
             let refusal =
                 "Pages of this origin may not call this server: name it in cors.origins, or call from another.";
             return Error::new(StatusCode::FORBIDDEN, refusal).with(header::VARY, vary).error_response();
-        }
+        };
         let mut response = HttpResponse::Ok().finish();
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.granted(origin));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, granted);
         if self.credentials {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
@@ -114,15 +114,10 @@ impl Rules {
         for grant in GRANTS {
             headers.remove(grant);
         }
-        let granted = match (&self.origins, origin) {
-            // The same to all, also where no page of another origin asks: a cache may give it to one that does.
-            (None, _) => HeaderValue::from_static("*"),
-            (Some(_), origin) => {
-                headers.append(header::VARY, HeaderValue::from_static("Origin"));
-                let Some(origin) = origin.filter(|origin| self.allow(origin)) else { return };
-                origin.clone()
-            }
-        };
+        if self.origins.is_some() {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        let Some(granted) = self.grant(origin) else { return };
         // By name: `*` is none of them to a call with credentials.
         let names: Vec<&str> = headers.keys().map(header::HeaderName::as_str).collect();
         let exposed = HeaderValue::try_from(names.join(", "));

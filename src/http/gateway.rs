@@ -108,7 +108,17 @@ fn send_over(way: Way<'_>, req: &mut ServiceRequest, anew: bool) -> Result<Sent,
 
 /// Passes a call on and its answer back.
 pub async fn pass(way: Way<'_>, req: &mut ServiceRequest, limit: Limit) -> Result<HttpResponse, Error> {
-    let mut sent = send(way, req)?;
+    let sent = send(way, req)?;
+    finish(way, req, sent, limit).await
+}
+
+/// Passes the answer of a call back that is under way.
+pub async fn finish(
+    way: Way<'_>,
+    req: &mut ServiceRequest,
+    mut sent: Sent,
+    limit: Limit,
+) -> Result<HttpResponse, Error> {
     match answer(way, req, &mut sent, None, limit).await? {
         Some(answer) => back(req, &sent, answer, limit).await,
         // Not without a moment that it could be late for.

@@ -15,13 +15,13 @@ use super::accept::OneUnderWay;
 /// What is written where the caller hung up before there was an answer (nginx's number for that).
 const HUNG_UP: &str = "499";
 
-/// A call on its way. Dropped without an answer, it has lost its caller.
+/// A call on its way; dropped, it is written. Without an answer by then it has lost its caller.
 pub struct Line {
     method: Method,
     uri: Uri,
+    status: Option<StatusCode>,
     rid: Option<crate::model::Rid>,
     begun: Instant,
-    is_written: bool,
     _under_way: OneUnderWay,
 }
 
@@ -29,26 +29,30 @@ impl Line {
     /// Of a call that has just come in.
     pub fn of(req: &ServiceRequest, under_way: OneUnderWay) -> Self {
         let (method, uri) = (req.method().clone(), req.uri().clone());
-        Self { method, uri, rid: None, begun: Instant::now(), is_written: false, _under_way: under_way }
+        Self { method, uri, status: None, rid: None, begun: Instant::now(), _under_way: under_way }
     }
 
-    /// Writes it, with the answer's status.
-    pub fn write(mut self, status: StatusCode) {
-        self.put(status.as_str());
+    /// Takes in the status of an answer that the library makes.
+    #[must_use]
+    pub fn answered(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
     }
 
     /// Takes in what the answer says.
     #[must_use]
     pub fn with(mut self, response: &HttpResponse) -> Self {
         self.rid = response.extensions().get::<Submitted>().map(|submitted| submitted.0);
-        self
+        self.answered(response.status())
     }
+}
 
-    fn put(&mut self, status: &str) {
-        self.is_written = true;
+impl Drop for Line {
+    fn drop(&mut self) {
         if !log::log_enabled!(log::Level::Info) {
             return;
         }
+        let status = self.status.as_ref().map_or(HUNG_UP, StatusCode::as_str);
         let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).to_string();
         let mut digits = [0; 32];
         let rid = self.rid.map(|rid| rid.encode(&mut digits));
@@ -60,29 +64,20 @@ impl Line {
     }
 }
 
-impl Drop for Line {
-    fn drop(&mut self) {
-        if !self.is_written {
-            self.put(HUNG_UP);
-        }
-    }
-}
-
 /// Names the request that a submission made, for its log line.
 #[derive(Clone, Copy)]
 pub struct Submitted(pub crate::model::Rid);
 
-/// An answer's body that writes the line when it ends.
+/// An answer's body, with the line that is written when it ends.
 pub struct Logged {
     body: BoxBody,
-    line: Line,
-    status: StatusCode,
+    _line: Line,
 }
 
 impl Logged {
     /// Wraps a body.
-    pub fn new(body: BoxBody, line: Line, status: StatusCode) -> Self {
-        Self { body, line, status }
+    pub fn new(body: BoxBody, line: Line) -> Self {
+        Self { body, _line: line }
     }
 }
 
@@ -95,11 +90,5 @@ impl MessageBody for Logged {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         Pin::new(&mut self.body).poll_next(cx)
-    }
-}
-
-impl Drop for Logged {
-    fn drop(&mut self) {
-        self.line.put(self.status.as_str());
     }
 }

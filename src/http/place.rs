@@ -29,7 +29,7 @@ const DATA: [&str; 2] = ["overview", "requests"];
 /// behind `mount`.
 pub fn of(path: &str, mount: &str) -> Place {
     let Some(path) = path.strip_prefix(mount).and_then(|rest| rest.strip_prefix('/')) else { return Place::Api };
-    let mut segments = segments(path);
+    let mut segments = path.split('/');
     let first = segments.next().unwrap_or_default();
     if first == "ui" {
         // The files of pages are the same for all.
@@ -51,20 +51,9 @@ pub fn of(path: &str, mount: &str) -> Place {
     }
 }
 
-/// The segments of a path without the slash in front.
-fn segments(path: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(path);
-    std::iter::from_fn(move || {
-        let path = rest?;
-        let end = memchr::memchr(b'/', path.as_bytes());
-        rest = end.map(|end| &path[end + 1..]);
-        Some(&path[..end.unwrap_or(path.len())])
-    })
-}
-
 /// The rid in the path of a request's information or result, under any version.
 pub fn rid(path: &str, mount: &str) -> Option<Rid> {
-    let mut segments = segments(path.strip_prefix(mount)?.strip_prefix('/')?);
+    let mut segments = path.strip_prefix(mount)?.strip_prefix('/')?.split('/');
     let first = segments.next()?;
     let first = if version(first).is_some() { segments.next()? } else { first };
     let rid = segments.next().filter(|_| first == "bgrs")?;

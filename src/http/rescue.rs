@@ -44,13 +44,9 @@ pub async fn pass(shared: &Arc<Shared>, req: &mut ServiceRequest, slow: Slow<'_>
         return gateway::back(req, &sent, answer, limit).await;
     }
     match Box::pin(adopt(shared, req, sent, &slow, limit.begun, has_body)).await {
-        Ok(accepted) => return Ok(accepted),
+        Ok(accepted) => Ok(accepted),
         // It stays what it was: a slow call in the foreground.
-        Err(given_back) => sent = given_back,
-    }
-    match Box::pin(gateway::answer(way, req, &mut sent, None, limit)).await? {
-        Some(answer) => gateway::back(req, &sent, answer, limit).await,
-        None => Err(gateway::timed_out(limit.limit)),
+        Err(given_back) => Box::pin(gateway::finish(way, req, given_back, limit)).await,
     }
 }
 

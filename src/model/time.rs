@@ -72,19 +72,24 @@ pub fn format(at: Timestamp) -> String {
     text
 }
 
+/// Looks at a moment as [`format()`] shows it. The last one is remembered by each thread: tens of thousands of rows are
+/// written, and read, within a second.
+pub fn with_shown<T>(at: Timestamp, look: impl FnOnce(&str) -> T) -> T {
+    thread_local! {
+        static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != at.as_second() {
+            (*second, *text) = (at.as_second(), format(at));
+        }
+        look(text)
+    })
+}
+
 /// Whether a moment, as [`format()`] shows it, lies before the second of `now`.
 #[must_use]
 pub fn is_past(shown: &str, now: Timestamp) -> bool {
-    thread_local! {
-        /// The last `now`: each status read asks, tens of thousands within a second.
-        static NOW: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
-    }
-    NOW.with_borrow_mut(|(second, text)| {
-        if *second != now.as_second() {
-            (*second, *text) = (now.as_second(), format(now));
-        }
-        shown < text.as_str()
-    })
+    with_shown(now, |now| shown < now)
 }
 
 /// Formats a moment with its milliseconds, for the database alone: in this form too, later is greater.

@@ -41,15 +41,7 @@ impl Asker {
         let mut headers = credentials.clone();
         headers.append("accept", b"application/json");
         let headers = header_map(&headers).map_err(|error| error.to_string())?;
-        let call = Outgoing {
-            method: "GET",
-            target: check,
-            headers,
-            length: None,
-            chunked: false,
-            upgrade: None,
-            anew: false,
-        };
+        let call = Outgoing::new("GET", check, headers);
         let answer = self.client.send_bare(upstream, call, nothing()).map_err(|error| error.to_string())?;
         let asked = async {
             let answer = answer.await.map_err(|error| error.to_string())?;

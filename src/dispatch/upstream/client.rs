@@ -51,6 +51,14 @@ pub struct Outgoing<'a> {
     pub anew: bool,
 }
 
+impl<'a> Outgoing<'a> {
+    /// A call without a body, over whatever connection there is.
+    #[must_use]
+    pub fn new(method: &'a str, target: &'a str, headers: HeaderMap) -> Self {
+        Self { method, target, headers, length: None, chunked: false, upgrade: None, anew: false }
+    }
+}
+
 /// All upstreams, each with the way to connect to it. Cheap to clone.
 #[derive(Clone)]
 pub struct Connectors(Arc<[(Arc<Upstream>, HttpsConnector<HttpConnector>)]>);

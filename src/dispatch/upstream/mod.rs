@@ -51,15 +51,7 @@ impl Dispatch for AtUpstream {
         // No body was stored, but some servers answer 411 where these methods come without a length.
         let none = matches!(&*call.method, "POST" | "PUT" | "PATCH").then_some(0);
         let length = call.body.or(none);
-        let outgoing = Outgoing {
-            method: &call.method,
-            target: &target,
-            headers,
-            length,
-            chunked: false,
-            upgrade: None,
-            anew: false,
-        };
+        let outgoing = Outgoing { length, ..Outgoing::new(&call.method, &target, headers) };
         let body = body.map_or_else(nothing, streamed);
         let answer = self.client.send(upstream, outgoing, body)?.await?;
         Ok(response(answer, call.method == "HEAD"))

@@ -118,7 +118,6 @@ fn is_taken(error: &rusqlite::Error) -> bool {
 
 /// Inserts rows by as few statements as there can be.
 fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
-    let mut shown = (i64::MIN, String::new());
     for (index, size) in SIZES.into_iter().enumerate() {
         while rows.len() >= size {
             let (these, behind) = rows.split_at(size);
@@ -126,11 +125,7 @@ fn insert(connection: &Connection, mut rows: &[New]) -> rusqlite::Result<()> {
             let mut statement = connection.prepare_cached(&extent.statements()[index])?;
             let mut column = Column(0);
             for new in these {
-                // Most of them came within one second.
-                if shown.0 != new.request.created.as_second() {
-                    shown = (new.request.created.as_second(), time::format(new.request.created));
-                }
-                bind(&mut statement, &mut column, new, &shown.1)?;
+                bind(&mut statement, &mut column, new)?;
                 if extent >= Extent::Keyed {
                     bind_key(&mut statement, &mut column, new)?;
                 }
@@ -176,7 +171,7 @@ impl New {
 }
 
 /// Gives a statement the values that each row has.
-fn bind(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New, created: &str) -> rusqlite::Result<()> {
+fn bind(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New) -> rusqlite::Result<()> {
     let (request, call) = (&*new.request, &new.request.call);
     statement.raw_bind_parameter(column.next(), new.number)?;
     statement.raw_bind_parameter(column.next(), request.rid.encode(&mut [0; 32]))?;
@@ -186,7 +181,7 @@ fn bind(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New, cre
     statement.raw_bind_parameter(column.next(), &call.name)?;
     statement.raw_bind_parameter(column.next(), call.headers.to_json())?;
     statement.raw_bind_parameter(column.next(), call.repeatable)?;
-    statement.raw_bind_parameter(column.next(), created)
+    time::with_shown(request.created, |created| statement.raw_bind_parameter(column.next(), created))
 }
 
 fn bind_key(statement: &mut CachedStatement<'_>, column: &mut Column, new: &New) -> rusqlite::Result<()> {
