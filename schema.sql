@@ -72,7 +72,7 @@ CREATE INDEX scans_of_time ON scans (campaign_id, dt);      -- spans of time
 -- The background requests: this table is the queue.
 CREATE TABLE bgrs (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
-    rid          TEXT NOT NULL UNIQUE CHECK (length(rid) = 32),
+    rid          TEXT NOT NULL UNIQUE,
     status_id    INTEGER NOT NULL DEFAULT 1 CHECK (status_id BETWEEN 1 AND 6),  -- see bgrs_status
     progress     INTEGER NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 10000),  -- hundredths of a percent
     attempts     INTEGER NOT NULL DEFAULT 0,    -- how often a worker took it; also the fence of its claims

@@ -4,7 +4,6 @@ use std::future::{Ready, ready};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -30,28 +29,24 @@ use crate::priority;
 use crate::routing::Auth;
 
 /// Counts the calls under way, answers included, so that a shutdown can wait for them.
-#[derive(Clone, Default)]
-pub struct UnderWay(Arc<AtomicUsize>);
+#[derive(Default)]
+pub struct UnderWay(Arc<()>);
 
-/// One call under way.
-pub struct OneUnderWay(UnderWay);
+/// One call under way, until it is dropped.
+pub struct OneUnderWay {
+    _counted: Arc<()>,
+}
 
 impl UnderWay {
     fn enter(&self) -> OneUnderWay {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        OneUnderWay(self.clone())
+        OneUnderWay { _counted: self.0.clone() }
     }
 
     /// How many calls are under way.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for OneUnderWay {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        // Less its own.
+        Arc::strong_count(&self.0) - 1
     }
 }
 

@@ -88,7 +88,7 @@ async fn submit(
     let told = call.callback.filter(|_| owner == original.owner);
     let query = format!("?{}", req.query_string());
     call.callback = asked::callback(shared, req.headers(), &Given::of(&query))?.or(told);
-    let new = NewRequest { rid, owner, vouched: None, call, key, created: shared.clock.now() };
+    let new = Arc::new(NewRequest { rid, owner, vouched: None, call, key, created: shared.clock.now() });
     submit::keep(shared, new, body, place).await
 }
 

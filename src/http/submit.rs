@@ -188,7 +188,7 @@ pub async fn submit(
     let body = spool(shared, rid, req, how).await?;
     let call = submission.call(shared, req, rid, &body)?;
     let key = key.map(|key| of_call(key, &call, &body));
-    let new = NewRequest { rid, owner, vouched: None, call, key, created: shared.clock.now() };
+    let new = Arc::new(NewRequest { rid, owner, vouched: None, call, key, created: shared.clock.now() });
     keep(shared, new, body, place).await
 }
 
@@ -207,7 +207,7 @@ pub async fn submit_remembered(
     let body = Spooled::default();
     let call = submission.call(shared, req, rid, &body).ok()?;
     let key = key.map(|key| of_call(key, &call, &body));
-    let new = NewRequest { rid, owner, vouched: Some(known), call, key, created: shared.clock.now() };
+    let new = Arc::new(NewRequest { rid, owner, vouched: Some(known), call, key, created: shared.clock.now() });
     match keep(shared, new, body, place).await {
         Err(error) if error.status_code() == StatusCode::UNAUTHORIZED => None,
         kept => Some(kept),
@@ -257,7 +257,12 @@ pub fn new_rid(shared: &Shared) -> Result<Rid, Error> {
 
 /// Keeps a request. A client that hangs up drops the caller's future, and nothing may be torn: what follows upon the row
 /// goes along with it, and a body is made durable in a task of its own.
-pub async fn keep(shared: &Arc<Shared>, new: NewRequest, body: Spooled, place: Reservation) -> Result<Accepted, Error> {
+pub async fn keep(
+    shared: &Arc<Shared>,
+    new: Arc<NewRequest>,
+    body: Spooled,
+    place: Reservation,
+) -> Result<Accepted, Error> {
     let rid = new.rid;
     let inserted = match body.sink {
         None => insert(shared, new, place).await?,
@@ -277,7 +282,7 @@ pub async fn keep(shared: &Arc<Shared>, new: NewRequest, body: Spooled, place: R
 /// Body durable, row committed, workers woken, in that order.
 async fn store(
     shared: Arc<Shared>,
-    new: NewRequest,
+    new: Arc<NewRequest>,
     body: Box<dyn Sink>,
     place: Reservation,
 ) -> Result<Inserted, Error> {
@@ -293,15 +298,15 @@ async fn store(
 }
 
 /// Row committed, workers woken.
-async fn insert(shared: &Arc<Shared>, new: NewRequest, place: Reservation) -> Result<Inserted, Error> {
+async fn insert(shared: &Arc<Shared>, new: Arc<NewRequest>, place: Reservation) -> Result<Inserted, Error> {
     let rid = new.rid;
     failpoint::reach(Place::BeforeInsert);
-    let (watchers, stats) = (shared.watchers.clone(), shared.stats.clone());
+    let accepted = shared.clone();
     let stored = Box::new(move || {
         failpoint::reach(Place::AfterInsert);
         place.commit();
-        watchers.submitted(rid);
-        stats.submitted();
+        accepted.watchers.submitted(rid);
+        accepted.stats.submitted();
     });
     Ok(shared.store.insert_then(new, stored).await?)
 }

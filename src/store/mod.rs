@@ -281,12 +281,12 @@ pub trait Store: Send + Sync {
     /// Queues a request. When it returns, the row survives a kill (and with full durability a power cut). A crash
     /// before leaves a body without a row, which the sweep removes.
     async fn insert(&self, new: NewRequest) -> Result<Inserted> {
-        self.insert_then(new, Box::new(|| ())).await
+        self.insert_then(Arc::new(new), Box::new(|| ())).await
     }
 
     /// The same; `then` is run where it was stored, once it is durable and before the answer, also if nobody waits for
     /// that any more.
-    async fn insert_then(&self, new: NewRequest, then: Then) -> Result<Inserted>;
+    async fn insert_then(&self, new: Arc<NewRequest>, then: Then) -> Result<Inserted>;
 
     /// An id for a request that is to be inserted: its row is found by it at once.
     fn new_rid(&self) -> Result<Rid>;

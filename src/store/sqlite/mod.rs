@@ -26,6 +26,7 @@ use rusqlite::Connection;
 
 use super::{Error, Result};
 pub use connection::Durability;
+use inserts::Inserts;
 use keys::Keys;
 use long::Long;
 use marks::Marks;
@@ -43,7 +44,7 @@ pub struct Sqlite {
     writer: Writer,
     readers: Readers,
     long: Long,
-    memory: Memory,
+    memory: Arc<Memory>,
 }
 
 impl Sqlite {
@@ -53,10 +54,10 @@ impl Sqlite {
     /// A file that is no database, another program's, or from a newer version; one that cannot be read or written.
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         let connection = connection::open_for_writing(path, durability)?;
-        let keys = Arc::new(Keys::load(&connection)?);
-        let marks = Arc::new(Marks::open(path, &connection)?);
-        let numbers = Arc::new(Numbers::load(&connection)?);
-        let memory = Memory { keys, marks, numbers, inserts: Arc::default() };
+        let keys = Keys::load(&connection)?;
+        let marks = Marks::open(path, &connection)?;
+        let numbers = Numbers::load(&connection)?;
+        let memory = Arc::new(Memory { keys, marks, numbers, inserts: Inserts::default() });
         let writer = Writer::start(connection, memory.clone())?;
         Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), memory })
     }

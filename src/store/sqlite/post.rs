@@ -2,6 +2,7 @@
 //! piece, since each by itself would wake its thread (a system call, and a thread that falls asleep again in between).
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use tokio::runtime::{Handle, Id};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -14,7 +15,7 @@ type Answered = (Box<dyn Act>, Result<()>);
 
 /// Where the answers for one runtime go. What lies in it is bounded by the acts that wait.
 #[derive(Clone)]
-pub struct Post(UnboundedSender<Vec<Answered>>);
+pub struct Post(Arc<UnboundedSender<Vec<Answered>>>);
 
 thread_local! {
     static HERE: RefCell<Option<(Id, Post)>> = const { RefCell::new(None) };
@@ -41,7 +42,7 @@ impl Post {
                 letters.into_iter().for_each(|(act, committed)| act.answer(committed));
             }
         });
-        Self(post)
+        Self(Arc::new(post))
     }
 }
 
@@ -49,13 +50,13 @@ impl Post {
 pub fn deliver(answered: impl IntoIterator<Item = Answered>) {
     let mut bags: Vec<(Post, Vec<Answered>)> = Vec::new();
     for (act, committed) in answered {
-        let Some(post) = act.post().cloned() else {
+        let Some(post) = act.post() else {
             act.answer(committed);
             continue;
         };
-        match bags.iter_mut().find(|(own, _)| own.0.same_channel(&post.0)) {
+        match bags.iter_mut().find(|(own, _)| Arc::ptr_eq(&own.0, &post.0)) {
             Some((_, bag)) => bag.push((act, committed)),
-            None => bags.push((post, vec![(act, committed)])),
+            None => bags.push((post.clone(), vec![(act, committed)])),
         }
     }
     for (post, bag) in bags {

@@ -17,16 +17,15 @@ use crate::model::{Answer, Call, Failure, Outcome, Owner, Rid, State, time};
 use crate::store::{Cancelled, Claim, Claimed, Ending, Inserted, Known, Lapsed, NewRequest, Rescued, Result};
 
 /// What the writer knows beside the tables.
-#[derive(Clone)]
 pub struct Memory {
     /// Which keys have been used.
-    pub keys: Arc<Keys>,
+    pub keys: Keys,
     /// Whether users can have changed.
-    pub marks: Arc<Marks>,
+    pub marks: Marks,
     /// The rows' numbers.
-    pub numbers: Arc<Numbers>,
+    pub numbers: Numbers,
     /// Rows that are not in the table yet.
-    pub inserts: Arc<Inserts>,
+    pub inserts: Inserts,
 }
 
 impl Memory {
@@ -36,7 +35,7 @@ impl Memory {
     }
 }
 
-impl Edges for Memory {
+impl Edges for Arc<Memory> {
     fn before_commit(&self, connection: &Connection) -> Result<()> {
         self.flush(connection)
     }

@@ -22,8 +22,8 @@ use crate::store::{
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn insert_then(&self, new: NewRequest, then: Then) -> Result<Inserted> {
-        let (memory, new) = (self.memory.clone(), Arc::new(new));
+    async fn insert_then(&self, new: Arc<NewRequest>, then: Then) -> Result<Inserted> {
+        let memory = self.memory.clone();
         let act = move |connection: &Connection| insert(connection, &memory, &new);
         let then = |inserted: &Inserted| {
             if *inserted == Inserted::Stored {

@@ -41,18 +41,18 @@ impl Users for Sqlite {
     }
 
     async fn add(&self, new: NewUser) -> Result<User> {
-        let marks = self.memory.marks.clone();
+        let memory = self.memory.clone();
         self.write(move |connection| {
-            marks.touch();
+            memory.marks.touch();
             add(connection, &new)
         })
         .await
     }
 
     async fn add_first_administrator(&self, new: NewUser) -> Result<Option<User>> {
-        let marks = self.memory.marks.clone();
+        let memory = self.memory.clone();
         self.write(move |connection| {
-            marks.touch();
+            memory.marks.touch();
             if administrators_but(connection, 0)? > 0 {
                 return Ok(None);
             }
@@ -66,9 +66,9 @@ impl Users for Sqlite {
     }
 
     async fn change(&self, id: i64, change: Change) -> Result<Option<Option<User>>> {
-        let marks = self.memory.marks.clone();
+        let memory = self.memory.clone();
         self.write(move |connection| {
-            marks.touch();
+            memory.marks.touch();
             let Some(user) = get(connection, id)? else { return Ok(None) };
             if user.is_admin && change.is_admin == Some(false) && administrators_but(connection, id)? == 0 {
                 return Ok(Some(None));
@@ -80,9 +80,9 @@ impl Users for Sqlite {
     }
 
     async fn remove(&self, id: i64, limit: usize) -> Result<Removal> {
-        let marks = self.memory.marks.clone();
+        let memory = self.memory.clone();
         self.write(move |connection| {
-            marks.touch();
+            memory.marks.touch();
             let Some(user) = get(connection, id)? else { return Ok(Removal::Unknown) };
             if user.is_admin && administrators_but(connection, id)? == 0 {
                 return Ok(Removal::LastAdministrator);

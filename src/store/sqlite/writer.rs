@@ -15,12 +15,16 @@ use crate::store::{Error, Result};
 /// Acts of calls in one transaction at most. More only delays the first one's answer.
 const CALLS: usize = 1024;
 
-/// How many acts of calls there are for each act of the background work that rides along with them: while submissions
+/// How many acts of calls there are for each act of the background work that rides along with calls: while submissions
 /// take all the machine has, they are accepted first and run later, and the queue is what bounds them.
 const CALLS_PER_WORK: usize = 128;
 
-/// Transactions after which one act of the background work rides along, however few calls came with them.
+/// Transactions for each act of the background work, however few calls came with them.
 const RIDES: usize = 8;
+
+/// Acts of the background work that ride along at once: the threads on a run's way are woken once for all of them, and
+/// to wake them takes more of the machine than the acts do.
+const TOGETHER: usize = 8;
 
 /// How long callers who came together must have left the writer alone before the background work has a transaction of
 /// its own: they come again, and would wait behind its sync.
@@ -172,8 +176,14 @@ impl Waiting {
     /// How many acts of the background work ride along with so many of calls. A call that comes alone is not pressed.
     fn rides(&mut self, calls: usize) -> usize {
         let (passed, transactions) = (self.passed.0 + calls, self.passed.1 + 1);
-        let due = passed / CALLS_PER_WORK;
-        let rides = if calls <= 1 || transactions >= RIDES { due.max(1) } else { due };
+        let due = (passed / CALLS_PER_WORK).max(transactions / RIDES);
+        let rides = if calls <= 1 {
+            due.max(1)
+        } else if due >= TOGETHER {
+            due
+        } else {
+            0
+        };
         self.passed = if rides > 0 { (passed % CALLS_PER_WORK, 0) } else { (passed, transactions) };
         rides
     }
