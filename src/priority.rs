@@ -47,9 +47,8 @@ pub fn lower() {
 #[cfg(not(target_os = "linux"))]
 pub fn lower() {}
 
-/// Takes note that the current thread answers a caller.
-pub fn answering() {
-    let now = Instant::now();
+/// Takes note that the current thread answers a caller, now.
+pub fn answering(now: Instant) {
     let looked = LOOKED.get();
     if looked.is_some_and(|(at, _)| now - at < SAMPLE) {
         return;
@@ -107,7 +106,7 @@ mod tests {
     fn long_work_rests_while_a_thread_is_kept_busy_by_callers_and_not_when_they_have_left() {
         let mut pace = Pace::new();
         let rested = std::iter::repeat_with(|| {
-            answering();
+            answering(Instant::now());
             pace.rest()
         });
         assert!(rested.take(50_000_000).any(|rest| !rest.is_zero()), "a thread that does nothing else is busy");

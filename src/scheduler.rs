@@ -4,6 +4,7 @@
 //! table at start. A turn is a hint: a worker that finds nothing to claim drops it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -42,6 +43,8 @@ pub struct Scheduler {
 
 struct Shared {
     limits: Limits,
+    /// Beside the lock, though only changed within it: each call asks for it.
+    closed: AtomicBool,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -53,7 +56,6 @@ struct State {
     turns: BTreeSet<(usize, u64, Owner)>,
     waiting: usize,
     served: u64,
-    closed: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,7 +74,14 @@ impl Scheduler {
     /// A scheduler that knows of nothing yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { shared: Arc::new(Shared { limits, state: Mutex::default(), changed: Notify::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                limits,
+                closed: AtomicBool::default(),
+                state: Mutex::default(),
+                changed: Notify::new(),
+            }),
+        }
     }
 
     /// Takes in what the table says is waiting.
@@ -93,7 +102,7 @@ impl Scheduler {
     pub fn reserve(&self, owner: Owner) -> Result<Reservation, Refusal> {
         {
             let mut state = self.lock();
-            if state.closed {
+            if self.is_closed() {
                 return Err(Refusal::Closed);
             }
             let is_full = state.waiting >= self.shared.limits.queue;
@@ -167,7 +176,7 @@ impl Scheduler {
     #[must_use]
     pub fn next_now(&self) -> Option<Turn> {
         let mut state = self.lock();
-        if state.closed {
+        if self.is_closed() {
             return None;
         }
         let (_, _, owner) = state.turns.first().cloned()?;
@@ -198,7 +207,10 @@ impl Scheduler {
 
     /// Refuses submissions and gives no more turns.
     pub fn close(&self) {
-        self.lock().closed = true;
+        {
+            let _state = self.lock();
+            self.shared.closed.store(true, Ordering::Release);
+        }
         self.shared.changed.notify_waiters();
         self.shared.changed.notify_one();
     }
@@ -206,7 +218,7 @@ impl Scheduler {
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.shared.closed.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -105,9 +105,9 @@ impl Stats {
         }))
     }
 
-    /// A request was accepted.
-    pub fn submitted(&self) {
-        self.count(|minute| minute.submitted += 1);
+    /// A request was accepted at that moment.
+    pub fn submitted(&self, at: Timestamp) {
+        self.count_at(at, |minute| minute.submitted += 1);
     }
 
     /// A request was cancelled.
@@ -229,8 +229,11 @@ impl Stats {
     }
 
     fn count(&self, change: impl FnOnce(&mut Minute)) {
-        let minute = begin(self.0.clock.now().as_second(), MINUTE);
-        change(self.pending().minute(minute));
+        self.count_at(self.0.clock.now(), change);
+    }
+
+    fn count_at(&self, at: Timestamp, change: impl FnOnce(&mut Minute)) {
+        change(self.pending().minute(begin(at.as_second(), MINUTE)));
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {

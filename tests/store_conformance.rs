@@ -324,14 +324,14 @@ async fn whoever_changes_between_two_submissions_is_noticed_by_the_second(store:
 
 async fn what_follows_upon_an_insertion_is_done_where_it_was_stored_also_if_nobody_waits(store: &dyn Store) {
     let (done, stored) = tokio::sync::oneshot::channel();
-    let unheard = store.insert_then(request("GET", 1), Box::new(move || done.send(()).unwrap()));
+    let unheard = store.insert_then(Arc::new(request("GET", 1)), Box::new(move || done.send(()).unwrap()));
     // Begun, and given up at once.
     assert!(unheard.now_or_never().is_none());
     stored.await.unwrap();
 
     let gone = NewRequest { owner: Owner::local(99), ..request("GET", 1) };
     let (done, stored) = tokio::sync::oneshot::channel();
-    let outcome = store.insert_then(gone, Box::new(move || done.send(()).unwrap())).await.unwrap();
+    let outcome = store.insert_then(Arc::new(gone), Box::new(move || done.send(()).unwrap())).await.unwrap();
     assert_eq!(outcome, Inserted::Stranger);
     assert!(stored.await.is_err(), "nothing was stored");
 }

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
@@ -110,12 +111,13 @@ where
         let inner = self.inner.clone();
         Box::pin(async move {
             let shared = &inner.shared;
-            priority::answering();
-            let line = log_line::Line::of(&req, shared.under_way.enter());
+            let now = Instant::now();
+            priority::answering(now);
+            let mut line = log_line::Line::of(&req, shared.under_way.enter(), now);
             let mut response = match answer(&inner, req).await {
                 Ok(response) => response,
                 Err(error) => {
-                    drop(line.answered(error.error_response().status()));
+                    line.answered(error.error_response().status());
                     return Err(error);
                 }
             };
@@ -124,7 +126,7 @@ where
             }
             let mut response = end_visibly(response);
             session::quiet(&mut response);
-            let line = line.with(response.response());
+            line.answered_with(response.response());
             Ok(response.map_body(move |_, body| BoxBody::new(log_line::Logged::new(body.boxed(), line))))
         })
     }
@@ -209,11 +211,12 @@ fn check_target(req: &ServiceRequest) -> Result<(), Error> {
 /// An answer without a length goes in chunks, where the caller reads them. The library sends none where the call asked
 /// for another protocol and did not get it; to HTTP/1.0 such an answer ends with the connection (RFC 9112 section 6.3).
 fn end_visibly(mut response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    if response.response().body().size() != BodySize::Stream || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
     let request = response.request();
-    let (reads_chunks, switches) =
-        (request.version() >= Version::HTTP_11, request.headers().contains_key(header::UPGRADE));
-    let is_sized = response.response().body().size() != BodySize::Stream;
-    if is_sized || (reads_chunks && !switches) || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let reads_chunks = request.version() >= Version::HTTP_11;
+    if reads_chunks && !request.headers().contains_key(header::UPGRADE) {
         return response;
     }
     let head = response.response_mut().head_mut();

@@ -26,24 +26,21 @@ pub struct Line {
 }
 
 impl Line {
-    /// Of a call that has just come in.
-    pub fn of(req: &ServiceRequest, under_way: OneUnderWay) -> Self {
+    /// Of a call that came in at that moment.
+    pub fn of(req: &ServiceRequest, under_way: OneUnderWay, begun: Instant) -> Self {
         let (method, uri) = (req.method().clone(), req.uri().clone());
-        Self { method, uri, status: None, rid: None, begun: Instant::now(), _under_way: under_way }
+        Self { method, uri, status: None, rid: None, begun, _under_way: under_way }
     }
 
     /// Takes in the status of an answer that the library makes.
-    #[must_use]
-    pub fn answered(mut self, status: StatusCode) -> Self {
+    pub fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
-        self
     }
 
     /// Takes in what the answer says.
-    #[must_use]
-    pub fn with(mut self, response: &HttpResponse) -> Self {
+    pub fn answered_with(&mut self, response: &HttpResponse) {
         self.rid = response.extensions().get::<Submitted>().map(|submitted| submitted.0);
-        self.answered(response.status())
+        self.answered(response.status());
     }
 }
 

@@ -97,7 +97,7 @@ async fn adopt(
         match shared_too.store.adopt(new, lease, &detail).await {
             Ok(Some(claim)) => {
                 let Some(turn) = place.run() else { return Err(answer) };
-                shared_too.stats.submitted();
+                shared_too.stats.submitted(now);
                 let answer = async move { answer.await.map(|answer| upstream::response(answer, is_head)) }.boxed();
                 let claimed = Claimed { claim, owner, caller, tries: 0, call };
                 (shared_too.adopt)(claimed, turn, UnderWay { answer, begun, has_body });

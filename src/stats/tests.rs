@@ -88,12 +88,12 @@ impl Room {
 #[test]
 fn what_is_counted_is_seen_at_once_and_once_also_after_it_was_written() {
     let room = Room::new();
-    room.stats.submitted();
+    room.stats.submitted(room.clock.now());
     room.stats.cancelled();
     room.stats.failed();
     room.fail("/a/1?b=2", 100);
     room.advance(60);
-    room.stats.submitted();
+    room.stats.submitted(room.clock.now());
     let before = room.overview(Span::Hour);
     let figures = |point: &Minute| [point.submitted, point.finished, point.failed, point.cancelled];
     assert_eq!(before.points[58..].iter().map(figures).collect::<Vec<_>>(), [[1, 0, 2, 1], [1, 0, 0, 0]]);
@@ -110,16 +110,16 @@ fn what_is_counted_is_seen_at_once_and_once_also_after_it_was_written() {
 fn what_the_store_refuses_waits_but_not_for_ever() {
     let room = Room::new();
     room.kept.refuses.store(true, Ordering::Relaxed);
-    room.stats.submitted();
+    room.stats.submitted(room.clock.now());
     room.fail("/a", 1);
     room.write();
-    room.stats.submitted();
+    room.stats.submitted(room.clock.now());
     room.kept.refuses.store(false, Ordering::Relaxed);
     room.write();
     assert_eq!(room.kept.minutes.lock().unwrap().iter().map(|minute| minute.submitted).collect::<Vec<_>>(), [2]);
     assert_eq!(room.kept.durations.lock().unwrap().len(), 1);
     room.kept.refuses.store(true, Ordering::Relaxed);
-    room.stats.submitted();
+    room.stats.submitted(room.clock.now());
     room.advance(UNWRITTEN + HOUR);
     room.write();
     let pending = room.stats.pending();

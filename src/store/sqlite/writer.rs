@@ -293,14 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn an_act_of_the_background_work_rides_along_with_so_many_calls_or_after_so_many_transactions() {
+    fn the_background_work_rides_along_in_groups_for_so_many_calls_or_so_many_transactions() {
         let (mut waiting, _handles) = lanes(0, 0);
-        let most = CALLS_PER_WORK;
-        let rides: Vec<_> = [most - 1, 2, 3 * most, 1].into_iter().map(|calls| waiting.rides(calls)).collect();
-        assert_eq!(rides, [0, 1, 3, 1]);
-        let rides: Vec<_> = (0..2 * RIDES).map(|_| waiting.rides(2)).collect();
-        assert_eq!(rides.iter().sum::<usize>(), 2);
-        assert_eq!((rides[RIDES - 1], rides[2 * RIDES - 1]), (1, 1));
+        let most = TOGETHER * CALLS_PER_WORK;
+        let rides: Vec<_> = [most - 2, 2, 2 * most + 1, 1].into_iter().map(|calls| waiting.rides(calls)).collect();
+        assert_eq!(rides, [0, TOGETHER, 2 * TOGETHER, 1]);
+        let rides: Vec<_> = (0..2 * TOGETHER * RIDES).map(|_| waiting.rides(2)).collect();
+        assert_eq!(rides.iter().sum::<usize>(), 2 * TOGETHER);
+        assert_eq!((rides[TOGETHER * RIDES - 1], rides[2 * TOGETHER * RIDES - 1]), (TOGETHER, TOGETHER));
     }
 
     #[test]
