@@ -36,8 +36,9 @@ const STATEMENTS: usize = 64;
 /// KiB of page cache of the writer.
 const WRITER_CACHE: i64 = 2048;
 
-/// Pages of 4 KiB in the WAL at which they are copied into the database. Each copy costs two syncs.
-const CHECKPOINT: &str = "4000";
+/// Pages of 4 KiB in the WAL at which the writer itself copies those into the database that are not copied yet, and begins it
+/// anew. Each copy costs two syncs.
+pub const CHECKPOINT: &str = "4000";
 
 /// Opens the database for the writer; makes or migrates it.
 pub fn open_for_writing(path: &Path, durability: Durability) -> Result<Connection> {

@@ -1,31 +1,23 @@
 //! Whether anything can have been committed since somebody looked, without another look.
 //!
-//! The header of the WAL index, the file behind `-shm`, has a checksum that each commit of any process changes
-//! (<https://www.sqlite.org/walformat.html>, section 2.2). The writer says after each transaction what it is, once
-//! `PRAGMA data_version` has told that no other process has committed meanwhile. As long as the file says the same, users
+//! The header of the WAL index has a checksum that each commit of any process changes. The writer says after each
+//! transaction what it is, once `PRAGMA data_version` has told that no other process has committed meanwhile. As long as the file says the same, users
 //! are as they were, unless this process has changed one.
 
-use std::fs::File;
-use std::mem::ManuallyDrop;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
+use super::wal_index::WalIndex;
 use crate::store::Result;
-
-/// Where the checksum of the header's first copy stands.
-const CHECKSUM: u64 = 40;
 
 const UNASKED: u64 = 0;
 const UNKNOWN: u64 = u64::MAX;
 
 /// What this process knows of commits.
 pub struct Marks {
-    /// `None`: there is no such file, and nothing is known. Never closed: that would take away the locks that SQLite holds
-    /// on the same file in this process (fcntl(2)).
-    index: Option<ManuallyDrop<File>>,
+    index: WalIndex,
     /// The header after this process's last transaction.
     own: AtomicU64,
     /// The database's `data_version` then.
@@ -41,10 +33,8 @@ pub struct Marks {
 impl Marks {
     /// For an open database.
     pub fn open(path: &Path, connection: &Connection) -> Result<Self> {
-        let mut index = path.as_os_str().to_owned();
-        index.push("-shm");
         let marks = Self {
-            index: File::open(index).ok().map(ManuallyDrop::new),
+            index: WalIndex::open(path),
             own: AtomicU64::new(0),
             version: AtomicI64::new(-1),
             users: AtomicU64::new(1),
@@ -58,7 +48,7 @@ impl Marks {
     /// The same number as long as no user can have changed; `None` while that is not known.
     pub fn users(&self) -> Option<u64> {
         let users = self.users.load(Ordering::SeqCst);
-        let is_own = self.header()? == self.own.load(Ordering::SeqCst);
+        let is_own = self.index.checksum()? == self.own.load(Ordering::SeqCst);
         (is_own && self.users.load(Ordering::SeqCst) == users).then_some(users)
     }
 
@@ -95,7 +85,7 @@ impl Marks {
         if self.touched.swap(false, Ordering::SeqCst) {
             self.users_changed();
         }
-        let Some(mut header) = self.header() else { return Ok(()) };
+        let Some(mut header) = self.index.checksum() else { return Ok(()) };
         loop {
             let version = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
             if self.version.swap(version, Ordering::SeqCst) == version {
@@ -104,15 +94,9 @@ impl Marks {
                 return Ok(());
             }
             self.users_changed();
-            let Some(now) = self.header() else { return Ok(()) };
+            let Some(now) = self.index.checksum() else { return Ok(()) };
             header = now;
         }
-    }
-
-    fn header(&self) -> Option<u64> {
-        let mut checksum = [0; 8];
-        self.index.as_ref()?.read_exact_at(&mut checksum, CHECKSUM).ok()?;
-        Some(u64::from_ne_bytes(checksum))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod campaigns;
+mod checkpoint;
 mod connection;
 mod inserts;
 mod keys;
@@ -17,6 +18,7 @@ mod rows;
 mod sessions;
 mod stats;
 mod users;
+mod wal_index;
 mod writer;
 
 use std::path::Path;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::{Error, Result};
+use checkpoint::Checkpoints;
 pub use connection::Durability;
 use inserts::Inserts;
 use keys::Keys;
@@ -57,7 +60,13 @@ impl Sqlite {
         let keys = Keys::load(&connection)?;
         let marks = Marks::open(path, &connection)?;
         let numbers = Numbers::load(&connection)?;
-        let memory = Arc::new(Memory { keys, marks, numbers, inserts: Inserts::default() });
+        let memory = Arc::new(Memory {
+            keys,
+            marks,
+            numbers,
+            inserts: Inserts::default(),
+            checkpoints: Checkpoints::start(path)?,
+        });
         let writer = Writer::start(connection, memory.clone())?;
         Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), memory })
     }

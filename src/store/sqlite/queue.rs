@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::callbacks;
+use super::checkpoint::Checkpoints;
 use super::inserts::{Inserts, New};
 use super::keys::{self, Keys};
 use super::marks::Marks;
@@ -26,6 +27,8 @@ pub struct Memory {
     pub numbers: Numbers,
     /// Rows that are not in the table yet.
     pub inserts: Inserts,
+    /// What copies the write-ahead log.
+    pub checkpoints: Checkpoints,
 }
 
 impl Memory {
@@ -47,6 +50,7 @@ impl Edges for Arc<Memory> {
         if let Err(error) = self.marks.ended(connection) {
             log::warn!("it is not known whether users have changed: {error}");
         }
+        self.checkpoints.ended();
     }
 }
 
