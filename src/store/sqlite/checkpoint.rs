@@ -62,19 +62,12 @@ fn copy_when(asking: &Receiver<()>, connection: &Connection) {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::time::{Duration, Instant};
 
     use super::*;
     use crate::store::sqlite::Durability;
     use crate::store::sqlite::connection::open_for_writing;
-
-    /// A page of the log for each.
-    fn commit(writer: &Connection, checkpoints: &Checkpoints, rows: u32) {
-        for _ in 0..rows {
-            writer.execute("UPDATE bgrs_keys_floor SET id = id + 1", []).unwrap();
-            checkpoints.ended();
-        }
-    }
 
     #[test]
     fn the_log_is_copied_while_the_writer_goes_on_and_its_later_frames_too() {
@@ -84,19 +77,24 @@ mod tests {
         // All of it is this thread's doing.
         writer.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
         let checkpoints = Checkpoints::start(&path).unwrap();
-        // As another program that has neither the log nor its index would see it.
+        // A frame for each.
+        let commit = || {
+            writer.execute("UPDATE bgrs_keys_floor SET id = id + 1", []).unwrap();
+            checkpoints.ended();
+        };
+        // As a program would see it that has neither the log nor its index. Copied by another process: to close the file in
+        // this one would take away its locks.
         let copied = || {
             let aside = dir.path().join("aside");
-            std::fs::copy(&path, &aside).unwrap();
+            assert!(Command::new("cp").arg(&path).arg(&aside).status().unwrap().success());
             let aside = Connection::open(aside).unwrap();
             aside.query_row("SELECT id FROM bgrs_keys_floor", [], |row| row.get::<_, u32>(0)).unwrap_or(0)
         };
         let deadline = Instant::now() + Duration::from_secs(60);
-        for (rows, least) in [(STEP, STEP / 2), (STEP, STEP + STEP / 2)] {
-            commit(&writer, &checkpoints, rows);
+        for least in [STEP / 2, STEP + STEP / 2, 3 * STEP] {
             while copied() < least {
                 assert!(Instant::now() < deadline, "the log is not copied");
-                std::thread::yield_now();
+                (0..STEP / 4).for_each(|_| commit());
             }
         }
     }
