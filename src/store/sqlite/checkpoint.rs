@@ -11,7 +11,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
 
 use super::connection;
-use super::wal_index::WalIndex;
 use crate::store::{Error, Result};
 
 /// Frames (pages of 4 KiB) of the log that are copied at once.
@@ -19,7 +18,6 @@ const STEP: u32 = 1000;
 
 /// The handle of the copying thread, which ends with it.
 pub struct Checkpoints {
-    index: WalIndex,
     /// Frames of the log when a copy was last asked for.
     asked_at: AtomicU32,
     asked: Sender<()>,
@@ -34,12 +32,11 @@ impl Checkpoints {
             .name("bgrs-copy".to_owned())
             .spawn(move || copy_when(&asking, &connection))
             .map_err(|error| Error::Other(error.to_string()))?;
-        Ok(Self { index: WalIndex::open(path), asked_at: AtomicU32::new(0), asked })
+        Ok(Self { asked_at: AtomicU32::new(0), asked })
     }
 
-    /// To be called by the writer, behind each of its transactions.
-    pub fn ended(&self) {
-        let Some(frames) = self.index.frames() else { return };
+    /// To be called by the writer, behind each of its transactions, with the number of frames in the log.
+    pub fn ended(&self, frames: u32) {
         let asked_at = self.asked_at.load(Ordering::Relaxed);
         if frames < asked_at {
             // The log was begun anew.
@@ -68,6 +65,7 @@ mod tests {
     use super::*;
     use crate::store::sqlite::Durability;
     use crate::store::sqlite::connection::open_for_writing;
+    use crate::store::sqlite::wal_index::WalIndex;
 
     #[test]
     fn the_log_is_copied_while_the_writer_goes_on_and_its_later_frames_too() {
@@ -76,11 +74,11 @@ mod tests {
         let writer = open_for_writing(&path, Durability::Normal).unwrap();
         // All of it is this thread's doing.
         writer.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
-        let checkpoints = Checkpoints::start(&path).unwrap();
+        let (checkpoints, index) = (Checkpoints::start(&path).unwrap(), WalIndex::open(&path));
         // A frame for each.
         let commit = || {
             writer.execute("UPDATE bgrs_keys_floor SET id = id + 1", []).unwrap();
-            checkpoints.ended();
+            checkpoints.ended(index.header().unwrap().frames);
         };
         // As a program would see it that has neither the log nor its index. Copied by another process: to close the file in
         // this one would take away its locks.

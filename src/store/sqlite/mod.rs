@@ -36,6 +36,7 @@ use marks::Marks;
 use numbers::Numbers;
 use queue::Memory;
 use readers::Readers;
+use wal_index::WalIndex;
 use writer::{Lane, Writer};
 
 /// How many threads read. Reads come from the page cache; more threads than this only wait for each other.
@@ -58,7 +59,7 @@ impl Sqlite {
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         let connection = connection::open_for_writing(path, durability)?;
         let keys = Keys::load(&connection)?;
-        let marks = Marks::open(path, &connection)?;
+        let marks = Marks::new(WalIndex::open(path));
         let numbers = Numbers::load(&connection)?;
         let memory = Arc::new(Memory {
             keys,

@@ -40,17 +40,18 @@ impl Memory {
 
 impl Edges for Arc<Memory> {
     fn before_commit(&self, connection: &Connection) -> Result<()> {
-        self.flush(connection)
+        self.flush(connection)?;
+        self.marks.ending();
+        Ok(())
     }
 
     fn ended(&self, connection: &Connection, committed: bool) {
         // There are none left, but where the transaction was undone: its acts are run again.
         self.inserts.take();
         self.keys.ended(committed);
-        if let Err(error) = self.marks.ended(connection) {
-            log::warn!("it is not known whether users have changed: {error}");
+        if let Some(header) = self.marks.ended(committed, connection.total_changes()) {
+            self.checkpoints.ended(header.frames);
         }
-        self.checkpoints.ended();
     }
 }
 

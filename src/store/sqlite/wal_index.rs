@@ -5,15 +5,29 @@ use std::mem::ManuallyDrop;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where the number of the log's last frame stands in the header's first copy.
-const FRAMES: u64 = 16;
+/// Bytes of each of the header's two copies. The second is written first: where they are alike, neither is half-written.
+const COPY: usize = 48;
 
-/// Where its checksum does.
-const CHECKSUM: u64 = 40;
+/// Where the checksum stands in a copy.
+const CHECKSUM: usize = 40;
+
+/// Looks at copies that are being written.
+const TRIES: usize = 100;
 
 /// The file. `None`: there is none, and nothing is known. Never closed: that would take away the locks that SQLite holds on
 /// the same file in this process (fcntl(2)).
 pub struct WalIndex(Option<ManuallyDrop<File>>);
+
+/// What the header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// One more with each commit that has changed something, of whatever process.
+    pub commits: u32,
+    /// Frames (pages) in the log.
+    pub frames: u32,
+    /// Another with each commit, and where the log is begun anew.
+    pub checksum: u64,
+}
 
 impl WalIndex {
     /// That of a database that is open.
@@ -23,14 +37,18 @@ impl WalIndex {
         Self(File::open(index).ok().map(ManuallyDrop::new))
     }
 
-    /// What each commit of any process changes.
-    pub fn checksum(&self) -> Option<u64> {
-        self.read(CHECKSUM).map(u64::from_ne_bytes)
+    /// The header.
+    pub fn header(&self) -> Option<Header> {
+        let whole = |copies: &[u8; 2 * COPY]| copies[..COPY] == copies[COPY..];
+        let copies = (0..TRIES).map_while(|_| self.read::<{ 2 * COPY }>(0)).find(whole)?;
+        let number = |at: usize| Some(u32::from_ne_bytes(copies[at..at + 4].try_into().ok()?));
+        let checksum = u64::from_ne_bytes(copies[CHECKSUM..CHECKSUM + 8].try_into().ok()?);
+        Some(Header { commits: number(8)?, frames: number(16)?, checksum })
     }
 
-    /// How many frames (pages) the log has.
-    pub fn frames(&self) -> Option<u32> {
-        self.read(FRAMES).map(u32::from_ne_bytes)
+    /// The header's checksum alone; half-written, it is like none that was there before.
+    pub fn checksum(&self) -> Option<u64> {
+        self.read(CHECKSUM as u64).map(u64::from_ne_bytes)
     }
 
     fn read<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
