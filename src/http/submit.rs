@@ -301,12 +301,12 @@ async fn store(
 async fn insert(shared: &Arc<Shared>, new: Arc<NewRequest>, place: Reservation) -> Result<Inserted, Error> {
     let rid = new.rid;
     failpoint::reach(Place::BeforeInsert);
-    let (accepted, created) = (shared.clone(), new.created);
+    let (shared_too, created) = (shared.clone(), new.created);
     let stored = Box::new(move || {
         failpoint::reach(Place::AfterInsert);
         place.commit();
-        accepted.watchers.submitted(rid);
-        accepted.stats.submitted(created);
+        shared_too.watchers.submitted(rid);
+        shared_too.stats.submitted(created);
     });
     Ok(shared.store.insert_then(new, stored).await?)
 }

@@ -34,7 +34,7 @@ use keys::Keys;
 use long::Long;
 use marks::Marks;
 use numbers::Numbers;
-use queue::Memory;
+use queue::{AtEdges, Memory};
 use readers::Readers;
 use wal_index::WalIndex;
 use writer::{Lane, Writer};
@@ -61,14 +61,9 @@ impl Sqlite {
         let keys = Keys::load(&connection)?;
         let marks = Marks::new(WalIndex::open(path));
         let numbers = Numbers::load(&connection)?;
-        let memory = Arc::new(Memory {
-            keys,
-            marks,
-            numbers,
-            inserts: Inserts::default(),
-            checkpoints: Checkpoints::start(path)?,
-        });
-        let writer = Writer::start(connection, memory.clone())?;
+        let memory = Arc::new(Memory { keys, marks, numbers, inserts: Inserts::default() });
+        let edges = AtEdges { memory: memory.clone(), checkpoints: Checkpoints::start(path)? };
+        let writer = Writer::start(connection, edges)?;
         Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), memory })
     }
 

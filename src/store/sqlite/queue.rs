@@ -27,8 +27,6 @@ pub struct Memory {
     pub numbers: Numbers,
     /// Rows that are not in the table yet.
     pub inserts: Inserts,
-    /// What copies the write-ahead log.
-    pub checkpoints: Checkpoints,
 }
 
 impl Memory {
@@ -38,18 +36,26 @@ impl Memory {
     }
 }
 
-impl Edges for Arc<Memory> {
+/// What the queue has done at the edges of the writer's transactions.
+pub struct AtEdges {
+    /// What is brought up to date.
+    pub memory: Arc<Memory>,
+    /// What copies the write-ahead log.
+    pub checkpoints: Checkpoints,
+}
+
+impl Edges for AtEdges {
     fn before_commit(&self, connection: &Connection) -> Result<()> {
-        self.flush(connection)?;
-        self.marks.ending();
+        self.memory.flush(connection)?;
+        self.memory.marks.ending();
         Ok(())
     }
 
     fn ended(&self, connection: &Connection, committed: bool) {
         // There are none left, but where the transaction was undone: its acts are run again.
-        self.inserts.take();
-        self.keys.ended(committed);
-        if let Some(header) = self.marks.ended(committed, connection.total_changes()) {
+        self.memory.inserts.take();
+        self.memory.keys.ended(committed);
+        if let Some(header) = self.memory.marks.ended(committed, connection.total_changes()) {
             self.checkpoints.ended(header.frames);
         }
     }

@@ -177,12 +177,10 @@ impl Waiting {
     fn rides(&mut self, calls: usize) -> usize {
         let (passed, transactions) = (self.passed.0 + calls, self.passed.1 + 1);
         let due = (passed / CALLS_PER_WORK).max(transactions / RIDES);
-        let rides = if calls <= 1 {
-            due.max(1)
-        } else if due >= TOGETHER {
-            due
-        } else {
-            0
+        let rides = match calls {
+            0 | 1 => due.max(1),
+            _ if due >= TOGETHER => due,
+            _ => 0,
         };
         self.passed = if rides > 0 { (passed % CALLS_PER_WORK, 0) } else { (passed, transactions) };
         rides
