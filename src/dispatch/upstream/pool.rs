@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -89,18 +90,37 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Unreachable`], [`Error::Stale`] or [`Error::Unanswered`].
-    pub async fn send(self, mut call: Request<Body>, anew: bool) -> Result<Response<Received>, Error> {
+    pub fn send(
+        self,
+        call: Request<Body>,
+        anew: bool,
+    ) -> impl Future<Output = Result<Response<Received>, Error>> + Send + 'static {
+        // Not first when the future is asked: it would have room for the call, and is made and moved for each.
+        let sent = match self.take().filter(|_| !anew) {
+            Some(mut taken) => Ok((taken.sender.try_send_request(call), taken)),
+            None => Err(Box::new(call)),
+        };
+        async move {
+            let unsent = match sent {
+                Ok((answer, taken)) => match answer.await {
+                    Ok(answer) => return Ok(self.receive(answer, taken)),
+                    Err(error) => unsent(error)?,
+                },
+                Err(unsent) => unsent,
+            };
+            Box::pin(self.send_elsewhere(*unsent, anew)).await
+        }
+    }
+
+    /// Sends a call over other connections, in the end over a new one.
+    async fn send_elsewhere(self, mut call: Request<Body>, anew: bool) -> Result<Response<Received>, Error> {
         while let Some(mut taken) = self.take().filter(|_| !anew) {
             match taken.sender.try_send_request(call).await {
                 Ok(answer) => return Ok(self.receive(answer, taken)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => call = unsent,
-                    None => return Err(ended(error.error())),
-                },
+                Err(error) => call = *unsent(error)?,
             }
         }
-        // In a box: it is seldom needed, and each call's future would have room for it.
-        let mut taken = Box::pin(self.connect()).await?;
+        let mut taken = self.connect().await?;
         match taken.sender.send_request(call).await {
             Ok(answer) => Ok(self.receive(answer, taken)),
             Err(error) => Err(Error::Unanswered(innermost(&error))),
@@ -255,6 +275,11 @@ impl hyper::body::Body for Received {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// The call, where nothing of it was written to a connection that had served another one before.
+fn unsent(mut error: TrySendError<Request<Body>>) -> Result<Box<Request<Body>>, Error> {
+    error.take_message().map(Box::new).ok_or_else(|| ended(error.error()))
 }
 
 /// Why a call has no answer on a connection that had served another one before.
