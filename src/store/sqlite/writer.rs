@@ -15,12 +15,19 @@ use crate::store::{Error, Result};
 /// Acts of calls in one transaction at most. More only delays the first one's answer.
 const CALLS: usize = 1024;
 
-/// How many acts of calls there are for each act of the background work that rides along with calls: while submissions
-/// take all the machine has, they are accepted first and run later, and the queue is what bounds them.
-const CALLS_PER_WORK: usize = 128;
+/// How many calls come together, at most and on the average of late, where callers do not press: then there is room for the
+/// background work.
+const FEW: usize = 8;
 
-/// Transactions for each act of the background work, however few calls came with them.
-const RIDES: usize = 8;
+/// Over how many transactions that average is, more or less.
+const LATE: usize = 16;
+
+/// How many acts of calls there are for each act of the background work that rides along while callers press: while
+/// submissions take all the machine has, they are accepted first and run later, and the queue is what bounds them.
+const CALLS_PER_WORK: usize = 256;
+
+/// Transactions for each act of the background work while callers press, however few calls came with them.
+const RIDES: usize = 16;
 
 /// Acts of the background work that ride along at once: the threads on a run's way are woken once for all of them, and
 /// to wake them takes more of the machine than the acts do.
@@ -140,11 +147,13 @@ struct Waiting {
     quiet_at: Instant,
     /// Acts of calls, and transactions with them, since an act of the background work rode along.
     passed: (usize, usize),
+    /// A moving sum of the acts of calls in the last [`LATE`] transactions or so.
+    late: usize,
 }
 
 impl Waiting {
     fn new(calls: Receiver<Box<dyn Act>>, work: Receiver<Box<dyn Act>>) -> Self {
-        Self { calls, work, quiet_at: Instant::now(), passed: (0, 0) }
+        Self { calls, work, quiet_at: Instant::now(), passed: (0, 0), late: 0 }
     }
 
     /// Waits for the next batch; `false` once there will be none.
@@ -173,13 +182,14 @@ impl Waiting {
 }
 
 impl Waiting {
-    /// How many acts of the background work ride along with so many of calls. A call that comes alone is not pressed.
+    /// How many acts of the background work ride along with so many of calls.
     fn rides(&mut self, calls: usize) -> usize {
         let (passed, transactions) = (self.passed.0 + calls, self.passed.1 + 1);
         let due = (passed / CALLS_PER_WORK).max(transactions / RIDES);
-        let rides = match calls {
-            0 | 1 => due.max(1),
-            _ if due >= TOGETHER => due,
+        self.late = self.late - self.late / LATE + calls;
+        let rides = match due {
+            TOGETHER.. => due,
+            _ if self.late <= FEW * LATE => TOGETHER,
             _ => 0,
         };
         self.passed = if rides > 0 { (passed % CALLS_PER_WORK, 0) } else { (passed, transactions) };
@@ -291,14 +301,25 @@ mod tests {
     }
 
     #[test]
-    fn the_background_work_rides_along_in_groups_for_so_many_calls_or_so_many_transactions() {
+    fn while_callers_press_the_background_work_rides_along_in_groups_for_so_many_calls_or_so_many_transactions() {
         let (mut waiting, _handles) = lanes(0, 0);
+        waiting.late = CALLS * LATE;
         let most = TOGETHER * CALLS_PER_WORK;
-        let rides: Vec<_> = [most - 2, 2, 2 * most + 1, 1].into_iter().map(|calls| waiting.rides(calls)).collect();
-        assert_eq!(rides, [0, TOGETHER, 2 * TOGETHER, 1]);
-        let rides: Vec<_> = (0..2 * TOGETHER * RIDES).map(|_| waiting.rides(2)).collect();
+        let rides: Vec<_> = [most - 20, 20, 2 * most + 1].into_iter().map(|calls| waiting.rides(calls)).collect();
+        assert_eq!(rides, [0, TOGETHER, 2 * TOGETHER]);
+        let rides: Vec<_> = (0..2 * TOGETHER * RIDES).map(|_| waiting.rides(FEW + 1)).collect();
         assert_eq!(rides.iter().sum::<usize>(), 2 * TOGETHER);
         assert_eq!((rides[TOGETHER * RIDES - 1], rides[2 * TOGETHER * RIDES - 1]), (TOGETHER, TOGETHER));
+    }
+
+    #[test]
+    fn callers_press_while_many_come_together_for_a_while() {
+        let (mut waiting, _handles) = lanes(0, 0);
+        let mut rides = |calls, times| (0..times).filter(|_| waiting.rides(calls) > 0).count();
+        assert_eq!(rides(FEW, 1000), 1000, "few for long");
+        assert!(rides(4 * FEW, 1000) < 50, "many for long");
+        assert_eq!(rides(0, 1), 0, "a moment without");
+        assert!(rides(FEW / 2, 1000) > 950, "few again");
     }
 
     #[test]
@@ -315,10 +336,10 @@ mod tests {
     }
 
     #[test]
-    fn callers_come_first_and_a_little_of_the_background_work_rides_along() {
-        assert_eq!(first_batch(1, 3), 2);
-        assert_eq!(first_batch(2, 3), 2);
-        assert_eq!(first_batch(CALLS, 1000), CALLS + CALLS / CALLS_PER_WORK);
+    fn callers_come_first_and_background_work_rides_along_where_they_are_few() {
+        for (calls, work) in [(1, TOGETHER), (FEW * LATE, TOGETHER), (FEW * LATE + 1, 0), (CALLS, 0)] {
+            assert_eq!(first_batch(calls, 1000), calls + work, "{calls}");
+        }
         assert_eq!(first_batch(0, 1000), WORK_ALONE + 1);
     }
 }
