@@ -1,4 +1,5 @@
-//! End to end: how many requests a second are submitted, run and stored, and how soon the result of one can be read.
+//! End to end: how many requests a second are submitted, run and stored, how soon the result of one can be read, and how
+//! many wait while they come at a steady pace.
 //!
 //! Each round is a fresh process on fresh data, and nothing is removed before the run's end, for the reason that
 //! `submit.rs` gives.
@@ -21,6 +22,9 @@ use crate::report::{Report, median, millis, print_busy};
 const ME: &str = "/v2.5/users/me";
 const RATE: f64 = 10_000.0;
 const SOON: Duration = Duration::from_millis(2);
+/// Submissions a second, where they come at a steady pace.
+const PACE: u32 = 3_000;
+const LEFT: i64 = 100;
 /// From one look at whether all have ended to the next.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Looks for each count of those that have ended: a count passes over all of them, a look finds one that has not.
@@ -32,7 +36,8 @@ const DRAWN: u32 = 100;
 pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     println!("end to end");
     throughput(bench, report)?;
-    unloaded(bench, report)
+    unloaded(bench, report)?;
+    paced(bench, report)
 }
 
 /// What came of a round, all of it a second.
@@ -168,5 +173,21 @@ fn unloaded(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
         format!("{} (p99 {})", millis(p50), millis(p99)),
         p50 <= SOON,
     );
+    server.stop()
+}
+
+/// Submissions at a pace that leaves room for their runs: how many have not ended when the last one is in.
+fn paced(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let extent = Extent::Paced { count: bench.scale.paced, each: Duration::from_secs(1) / PACE };
+    let load = Load { connections: bench.scale.read_connections, extent, expected: 202 };
+    let (home, server, _) = start(bench)?;
+    let database = home.database()?;
+    run(server.addr, &load, Requests::submission())?;
+    let left = "SELECT count(*) FROM bgrs WHERE finished_dt IS NULL";
+    let left: i64 = database.query_row(left, [], |row| row.get(0))?;
+    let what =
+        format!("{PACE} submissions a second, {} connections, not ended when the last", bench.scale.read_connections);
+    let what = format!("{what} of {} is in", bench.scale.paced);
+    report.judge(what, "<= 100", format!("{left}"), left <= LEFT);
     server.stop()
 }

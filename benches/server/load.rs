@@ -40,6 +40,8 @@ pub enum Extent {
     Time { warm_up: Duration, measured: Duration },
     /// So many requests.
     Count(u64),
+    /// So many requests, one each time this has passed, however fast the answers are.
+    Paced { count: u64, each: Duration },
 }
 
 /// One run.
@@ -155,7 +157,7 @@ async fn converse(
     let mut request = Vec::new();
     let mut answer = vec![0; BUFFER];
     let mut tally = Tally::default();
-    while pace.goes_on() {
+    while pace.goes_on().await {
         let bytes = requests.write(&mut request, &mut dice);
         let sent = Instant::now();
         stream.write_all(bytes).await?;
@@ -235,6 +237,7 @@ impl Extent {
         match self {
             Self::Time { warm_up, measured } => warm_up + measured,
             Self::Count(_) => Duration::ZERO,
+            Self::Paced { count, each } => each.mul_f64(count as f64),
         }
     }
 }
@@ -251,10 +254,16 @@ impl Pace {
         Self { extent, from: Instant::now(), sent: AtomicU64::new(0) }
     }
 
-    fn goes_on(&self) -> bool {
+    /// Whether there is another one; returns when it is time for it.
+    async fn goes_on(&self) -> bool {
         match self.extent {
             Extent::Time { .. } => self.from.elapsed() < self.extent.measured(),
             Extent::Count(count) => self.sent.fetch_add(1, Ordering::Relaxed) < count,
+            Extent::Paced { count, each } => {
+                let number = self.sent.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep_until((self.from + each.mul_f64(number as f64)).into()).await;
+                number < count
+            }
         }
     }
 
@@ -264,7 +273,7 @@ impl Pace {
                 let at = got.duration_since(self.from);
                 at >= warm_up && at < warm_up + measured
             }
-            Extent::Count(_) => true,
+            Extent::Count(_) | Extent::Paced { .. } => true,
         }
     }
 }
@@ -288,7 +297,7 @@ impl Tally {
         let percentile = |n: usize| Duration::from_micros(u64::from(self.latencies[last * n / 100]));
         let time = match extent {
             Extent::Time { measured, .. } => measured,
-            Extent::Count(_) => elapsed,
+            Extent::Count(_) | Extent::Paced { .. } => elapsed,
         };
         Ok(Figures {
             answers: self.answers,
