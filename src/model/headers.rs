@@ -10,12 +10,28 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 /// Written to the database as JSON, `[["name", "value"], …]`. A value's bytes become the characters of the same
 /// number (ISO 8859-1, as RFC 9110 section 5.5 reads them), so that it comes back byte for byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, Vec<u8>)>);
+pub struct Headers {
+    /// One behind the other, as the values are: of its own, each would be a piece of memory that comes and goes.
+    names: String,
+    values: Vec<u8>,
+    /// Where the name and the value of each field end.
+    ends: Vec<(usize, usize)>,
+}
 
 impl Headers {
     /// Adds a field behind those that are there.
     pub fn append(&mut self, name: &str, value: &[u8]) {
-        self.0.push((name.to_ascii_lowercase(), value.to_vec()));
+        if self.ends.is_empty() {
+            // Room for those of most calls.
+            self.names.reserve(64);
+            self.values.reserve(192);
+            self.ends.reserve(8);
+        }
+        let begin = self.names.len();
+        self.names.push_str(name);
+        self.names[begin..].make_ascii_lowercase();
+        self.values.extend_from_slice(value);
+        self.ends.push((self.names.len(), self.values.len()));
     }
 
     /// The first value of a field; `name` in lower case.
@@ -26,18 +42,23 @@ impl Headers {
 
     /// Takes a field out; `name` in lower case.
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(n, _)| n != name);
+        *self = self.iter().filter(|(n, _)| *n != name).collect();
     }
 
     /// Whether there is no field.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.ends.is_empty()
     }
 
     /// All fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+        let mut begin = (0, 0);
+        self.ends.iter().map(move |&end| {
+            let field = (&self.names[begin.0..end.0], &self.values[begin.1..end.1]);
+            begin = end;
+            field
+        })
     }
 
     /// The database's form.
@@ -68,8 +89,8 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
 
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
+        let mut seq = serializer.serialize_seq(Some(self.ends.len()))?;
+        for (name, value) in self.iter() {
             seq.serialize_element(&(name, latin1(value)))?;
         }
         seq.end()
@@ -92,8 +113,7 @@ impl<'de> Deserialize<'de> for Headers {
                 let value: Result<Vec<u8>, _> = text.chars().map(u8::try_from).collect();
                 value.map(|value| (name, value)).map_err(serde::de::Error::custom)
             })
-            .collect::<Result<_, _>>()
-            .map(Self)
+            .collect()
     }
 }
 
