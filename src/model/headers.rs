@@ -1,6 +1,7 @@
 //! Header fields as plain data, in the order they were sent.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
@@ -9,29 +10,26 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 ///
 /// Written to the database as JSON, `[["name", "value"], …]`. A value's bytes become the characters of the same
 /// number (ISO 8859-1, as RFC 9110 section 5.5 reads them), so that it comes back byte for byte.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers {
-    /// One behind the other, as the values are: of its own, each would be a piece of memory that comes and goes.
-    names: String,
-    values: Vec<u8>,
-    /// Where the name and the value of each field end.
-    ends: Vec<(usize, usize)>,
-}
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(Vec<u8>);
+
+/// Bytes of a number in front of a field, of which there are two: how long its name and its value are. All are in one piece
+/// of memory: it goes from the thread that takes a call in to the writer and back, and each piece has its price.
+const LENGTH: usize = size_of::<usize>();
+
+/// Room for the fields of most calls.
+const ROOM: usize = 256;
 
 impl Headers {
     /// Adds a field behind those that are there.
     pub fn append(&mut self, name: &str, value: &[u8]) {
-        if self.ends.is_empty() {
-            // Room for those of most calls.
-            self.names.reserve(64);
-            self.values.reserve(192);
-            self.ends.reserve(8);
+        if self.0.is_empty() {
+            self.0.reserve(ROOM);
         }
-        let begin = self.names.len();
-        self.names.push_str(name);
-        self.names[begin..].make_ascii_lowercase();
-        self.values.extend_from_slice(value);
-        self.ends.push((self.names.len(), self.values.len()));
+        self.0.extend_from_slice(&name.len().to_ne_bytes());
+        self.0.extend_from_slice(&value.len().to_ne_bytes());
+        self.0.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
+        self.0.extend_from_slice(value);
     }
 
     /// The first value of a field; `name` in lower case.
@@ -48,16 +46,19 @@ impl Headers {
     /// Whether there is no field.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.0.is_empty()
     }
 
     /// All fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut begin = (0, 0);
-        self.ends.iter().map(move |&end| {
-            let field = (&self.names[begin.0..end.0], &self.values[begin.1..end.1]);
-            begin = end;
-            field
+        let mut rest = self.0.as_slice();
+        std::iter::from_fn(move || {
+            let (name, behind) = rest.split_first_chunk::<LENGTH>()?;
+            let (value, behind) = behind.split_first_chunk::<LENGTH>()?;
+            let (name, behind) = behind.split_at_checked(usize::from_ne_bytes(*name))?;
+            let (value, behind) = behind.split_at_checked(usize::from_ne_bytes(*value))?;
+            rest = behind;
+            Some((std::str::from_utf8(name).unwrap_or_default(), value))
         })
     }
 
@@ -77,6 +78,12 @@ impl Headers {
     }
 }
 
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, value)| (name, latin1(value)))).finish()
+    }
+}
+
 impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
         let mut headers = Self::default();
@@ -89,7 +96,7 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
 
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(self.ends.len()))?;
+        let mut seq = serializer.serialize_seq(None)?;
         for (name, value) in self.iter() {
             seq.serialize_element(&(name, latin1(value)))?;
         }
