@@ -215,7 +215,7 @@ impl Builder {
             read_timeout: config.server.read_timeout,
             body_timeout: config.server.body_timeout,
         };
-        let under_way = accept::UnderWay::default();
+        let under_way = http::under_way::UnderWay::default();
         let shared = Shared {
             store,
             media,

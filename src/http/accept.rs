@@ -22,34 +22,13 @@ use super::matched::Matched;
 use super::place::{self, Place};
 use super::rescue::{self, Slow};
 use super::submit::{Accepted, Submission};
+use super::under_way::Own;
 use super::who::Who;
 use super::{Error, Shared, batch, cors, gateway, hold, log_line, session, submit, wait, who};
 use crate::model::Owner;
 use crate::model::target::{self, Asked, Given};
 use crate::priority;
 use crate::routing::Auth;
-
-/// Counts the calls under way, answers included, so that a shutdown can wait for them.
-#[derive(Default)]
-pub struct UnderWay(Arc<()>);
-
-/// One call under way, until it is dropped.
-pub struct OneUnderWay {
-    _counted: Arc<()>,
-}
-
-impl UnderWay {
-    fn enter(&self) -> OneUnderWay {
-        OneUnderWay { _counted: self.0.clone() }
-    }
-
-    /// How many calls are under way.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        // Less its own.
-        Arc::strong_count(&self.0) - 1
-    }
-}
 
 /// The middleware. Wrap the App with it, outside of everything else.
 #[derive(Clone)]
@@ -77,9 +56,8 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(AcceptService {
-            inner: Rc::new(Inner { shared: self.shared.clone(), service, matched: Matched::new() }),
-        }))
+        let (shared, under_way) = (self.shared.clone(), self.shared.under_way.join());
+        ready(Ok(AcceptService { inner: Rc::new(Inner { shared, service, matched: Matched::new(), under_way }) }))
     }
 }
 
@@ -92,6 +70,7 @@ struct Inner<S> {
     shared: Arc<Shared>,
     service: S,
     matched: Matched,
+    under_way: Own,
 }
 
 impl<S, B> Service<ServiceRequest> for AcceptService<S>
@@ -113,7 +92,7 @@ where
             let shared = &inner.shared;
             let now = Instant::now();
             priority::answering(now);
-            let mut line = log_line::Line::of(&req, shared.under_way.enter(), now);
+            let mut line = log_line::Line::of(&req, inner.under_way.enter(), now);
             let mut response = match answer(&inner, req).await {
                 Ok(response) => response,
                 Err(error) => {
@@ -239,19 +218,19 @@ async fn call(
     let name = target_of(req);
     // What the server hosts itself goes before what is behind it.
     let is_hosted = matched.matches(req);
-    let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted).cloned();
+    let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted);
     let policy = shared.policies.of(req.method().as_str(), &name, is_hosted);
     let given = Given::of(&name);
     let wish = asked::wish(shared, req, &given, policy.mode);
     let terms = asked::terms(shared, req, &given, policy);
     drop(given);
     let submits = wish.as_ref().is_ok_and(|wish| matches!(wish.asked, Asked::Background | Asked::Auto));
-    session::withhold(req, upstream.as_deref(), submits);
+    session::withhold(req, upstream.map(|upstream| &**upstream), submits);
     if let (Ok(wish @ Wish { asked: Asked::Background, .. }), Ok(terms)) = (&wish, &terms)
         && (is_hosted || upstream.is_some())
     {
         let preferred = wish.preferred.is_some();
-        let submission = Submission { name: &name, upstream: upstream.as_deref(), terms, preferred };
+        let submission = Submission { name: &name, upstream: upstream.map(|upstream| &**upstream), terms, preferred };
         if let Some(accepted) = submit_remembered(shared, req, submission).await {
             return accepted.map(|accepted| Some(accepted.answer(shared, wish)));
         }
@@ -289,7 +268,8 @@ async fn call(
         submit::bound_body(req, shared.bounds)?;
     }
     let preferred = wish.preferred.is_some();
-    let submission = Submission { name: &name, upstream: upstream.as_deref(), terms: &terms, preferred };
+    let submission =
+        Submission { name: &name, upstream: upstream.map(|upstream| &**upstream), terms: &terms, preferred };
     match (asked, &upstream) {
         (Asked::Foreground, _) if batch => {
             Box::pin(batch::perform(shared, req, who.caller, submission)).await.map(Some)

@@ -10,7 +10,7 @@ use actix_web::dev::ServiceRequest;
 use actix_web::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 
-use super::accept::OneUnderWay;
+use super::under_way::OneUnderWay;
 
 /// What is written where the caller hung up before there was an answer (nginx's number for that).
 const HUNG_UP: &str = "499";

@@ -55,6 +55,7 @@ mod secret;
 mod session;
 mod submit;
 mod ui;
+pub mod under_way;
 mod upload;
 mod wait;
 mod who;
@@ -154,7 +155,7 @@ pub struct Shared {
     /// The description of all routes.
     pub document: openapi::Described,
     /// Calls under way, for a graceful end.
-    pub under_way: accept::UnderWay,
+    pub under_way: under_way::UnderWay,
 }
 
 impl Shared {

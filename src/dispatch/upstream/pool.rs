@@ -161,10 +161,10 @@ impl Pool {
         Ok(Taken { sender, home: thread::current().id() })
     }
 
-    fn receive(&self, answer: Response<Incoming>, taken: Taken) -> Response<Received> {
+    fn receive(self, answer: Response<Incoming>, taken: Taken) -> Response<Received> {
         let is_kept = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
         answer.map(|body| {
-            let mut received = Received { body, connection: is_kept.then(|| (self.clone(), taken)) };
+            let mut received = Received { body, connection: is_kept.then_some((self, taken)) };
             received.check_end();
             received
         })
