@@ -27,7 +27,9 @@ struct Line {
 /// Prints what a process's threads took of the processor for each answer.
 pub fn print_busy(before: &Busy, after: &Busy, answers: u64) {
     let micros = |time: Duration| time.as_secs_f64() * 1e6 / answers.max(1) as f64;
-    let spent = after.iter().map(|(name, time)| (name, *time - before.get(name).copied().unwrap_or_default()));
+    // Of threads that have ended meanwhile nothing is known any more.
+    let since = |name, time: Duration| time.saturating_sub(before.get(name).copied().unwrap_or_default());
+    let spent = after.iter().map(|(name, time)| (name, since(name, *time)));
     let mut spent: Vec<_> = spent.map(|(name, time)| (name, micros(time))).collect();
     spent.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     let all: f64 = spent.iter().map(|(_, micros)| micros).sum();
