@@ -185,9 +185,8 @@ fn paced(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     run(server.addr, &load, Requests::submission())?;
     let left = "SELECT count(*) FROM bgrs WHERE finished_dt IS NULL";
     let left: i64 = database.query_row(left, [], |row| row.get(0))?;
-    let what =
-        format!("{PACE} submissions a second, {} connections, not ended when the last", bench.scale.read_connections);
-    let what = format!("{what} of {} is in", bench.scale.paced);
-    report.judge(what, "<= 100", format!("{left}"), left <= LEFT);
+    let (connections, count) = (bench.scale.read_connections, bench.scale.paced);
+    let what = format!("{PACE} submissions a second, {connections} connections, not ended when all {count} are in");
+    report.judge(what, "<= 100", left.to_string(), left <= LEFT);
     server.stop()
 }

@@ -17,7 +17,10 @@ impl UnderWay {
     /// Counts those of another App too.
     pub fn join(&self) -> Own {
         let own = Arc::<AtomicUsize>::default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(own.clone());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of Apps that are gone, with all their calls, nobody else has the number.
+        all.retain(|of_one| Arc::strong_count(of_one) > 1);
+        all.push(own.clone());
         Own(own)
     }
 

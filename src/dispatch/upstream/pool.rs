@@ -96,7 +96,7 @@ impl Pool {
         anew: bool,
     ) -> impl Future<Output = Result<Response<Received>, Error>> + Send + 'static {
         // Not first when the future is asked: it would have room for the call, and is made and moved for each.
-        let sent = match self.take().filter(|_| !anew) {
+        let sent = match if anew { None } else { self.take() } {
             Some(mut taken) => Ok((taken.sender.try_send_request(call), taken)),
             None => Err(Box::new(call)),
         };
@@ -114,7 +114,7 @@ impl Pool {
 
     /// Sends a call over other connections, in the end over a new one.
     async fn send_elsewhere(self, mut call: Request<Body>, anew: bool) -> Result<Response<Received>, Error> {
-        while let Some(mut taken) = self.take().filter(|_| !anew) {
+        while !anew && let Some(mut taken) = self.take() {
             match taken.sender.try_send_request(call).await {
                 Ok(answer) => return Ok(self.receive(answer, taken)),
                 Err(error) => call = *unsent(error)?,
@@ -441,6 +441,25 @@ mod tests {
         assert!(matches!(pool.clone().send(call(), false).await, Err(Error::Stale(_))));
         assert!(matches!(pool.clone().send(call(), true).await, Err(Error::Unanswered(_))));
         upstream.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_over_a_connection_of_its_own_leaves_those_that_are_idle() {
+        let (pool, listener) = pool().await;
+        let upstream = tokio::spawn(async move {
+            let mut streams = Vec::new();
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                answer(&mut stream, ANSWER).await;
+                streams.push(stream);
+            }
+            streams
+        });
+        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        rested(&pool).await;
+        assert_eq!(whole(pool.clone().send(call(), true).await.unwrap()).await, "ok");
+        let _open = upstream.await.unwrap();
+        assert_eq!(idle(&pool, |sender| !sender.is_closed()), 2);
     }
 
     #[tokio::test]

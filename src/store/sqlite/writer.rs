@@ -179,9 +179,7 @@ impl Waiting {
         }
         !batch.is_empty()
     }
-}
 
-impl Waiting {
     /// How many acts of the background work ride along with so many of calls.
     fn rides(&mut self, calls: usize) -> usize {
         let (passed, transactions) = (self.passed.0 + calls, self.passed.1 + 1);
