@@ -218,31 +218,31 @@ async fn call(
     let name = target_of(req);
     // What the server hosts itself goes before what is behind it.
     let is_hosted = matched.matches(req);
-    let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted);
+    let upstream = shared.upstreams.of(target::path(&name)).filter(|_| !is_hosted).map(|upstream| &**upstream);
     let policy = shared.policies.of(req.method().as_str(), &name, is_hosted);
     let given = Given::of(&name);
     let wish = asked::wish(shared, req, &given, policy.mode);
     let terms = asked::terms(shared, req, &given, policy);
     drop(given);
     let submits = wish.as_ref().is_ok_and(|wish| matches!(wish.asked, Asked::Background | Asked::Auto));
-    session::withhold(req, upstream.map(|upstream| &**upstream), submits);
+    session::withhold(req, upstream, submits);
     if let (Ok(wish @ Wish { asked: Asked::Background, .. }), Ok(terms)) = (&wish, &terms)
         && (is_hosted || upstream.is_some())
     {
         let preferred = wish.preferred.is_some();
-        let submission = Submission { name: &name, upstream: upstream.map(|upstream| &**upstream), terms, preferred };
+        let submission = Submission { name: &name, upstream, terms, preferred };
         if let Some(accepted) = submit_remembered(shared, req, submission).await {
             return accepted.map(|accepted| Some(accepted.answer(shared, wish)));
         }
     }
-    if let Some(upstream) = &upstream {
+    if let Some(upstream) = upstream {
         gateway::check_path(&name)?;
         if cors::is_preflight(req) {
             let way = Way { shared, upstream, name: &name };
             return gateway::pass(way, req, Limit::from_now(policy.timeout)).await.map(Some);
         }
     }
-    let who = match &upstream {
+    let who = match upstream {
         Some(upstream) => who::at(shared, req, upstream).await?,
         None => who::hosted(shared, req).await?,
     };
@@ -268,9 +268,8 @@ async fn call(
         submit::bound_body(req, shared.bounds)?;
     }
     let preferred = wish.preferred.is_some();
-    let submission =
-        Submission { name: &name, upstream: upstream.map(|upstream| &**upstream), terms: &terms, preferred };
-    match (asked, &upstream) {
+    let submission = Submission { name: &name, upstream, terms: &terms, preferred };
+    match (asked, upstream) {
         (Asked::Foreground, _) if batch => {
             Box::pin(batch::perform(shared, req, who.caller, submission)).await.map(Some)
         }
