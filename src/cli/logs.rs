@@ -1,21 +1,17 @@
-//! The log's way to standard error: over a thread of its own, so that whoever reads it slowly, or not at all, stops no
-//! call. Lines gather for a moment, so that a busy server does not wake the thread for each.
+//! The log on standard error: what is logged, and how a record looks. [`lines`] has its way there.
 
-use std::cell::RefCell;
-use std::fmt;
-use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod lines;
+
+use std::cell::Cell;
+use std::fmt::Write;
+use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use env_logger::fmt::Formatter;
-use log::{Level, Record};
+use log::{Level, Metadata, Record};
 
-/// Bytes that wait at most; lines that come on top of them are counted and left out.
-const WAITING: usize = 4 << 20;
-
-/// How long lines gather.
-const GATHER: Duration = Duration::from_millis(20);
+use lines::{Lines, OfThread};
 
 /// What is logged where `RUST_LOG` says nothing.
 const DEFAULT: &str = "info,actix_server=warn";
@@ -26,148 +22,113 @@ pub struct Logs {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
-struct Lines {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: Vec<u8>,
-    left_out: usize,
-    closed: bool,
-}
-
 impl Logs {
     /// Sets the process's logger up.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// When the thread cannot be started, or there is a logger already.
     pub fn start() -> io::Result<Self> {
         let lines = Arc::<Lines>::default();
         let source = lines.clone();
         let write_out = move || source.write_to(&mut io::stderr());
         let thread = std::thread::Builder::new().name("bgrs-log".to_owned()).spawn(write_out)?;
-        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT))
-            .target(env_logger::Target::Pipe(Box::new(Sender(lines.clone()))))
-            .format(write)
-            .init();
+        let filter = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT)).build();
+        log::set_max_level(filter.filter());
+        log::set_boxed_logger(Box::new(Logger { filter, lines: lines.clone() })).map_err(io::Error::other)?;
         Ok(Self { lines, thread: Some(thread) })
-    }
-}
-
-thread_local! {
-    /// The second that this thread has last logged in, since 1970, and its text: a busy thread has thousands of lines in it.
-    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
-}
-
-/// Writes a record as the library would, at less than a third of its cost.
-fn write(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    SECOND.with_borrow_mut(|(written, text)| {
-        if *written != second {
-            *text = format!("[{} ", humantime::format_rfc3339_seconds(now));
-            *written = second;
-        }
-        out.write_all(text.as_bytes())
-    })?;
-    out.write_all(match record.level() {
-        Level::Error => b"ERROR ",
-        Level::Warn => b"WARN  ",
-        Level::Info => b"INFO  ",
-        Level::Debug => b"DEBUG ",
-        Level::Trace => b"TRACE ",
-    })?;
-    out.write_all(record.target().as_bytes())?;
-    out.write_all(b"] ")?;
-    fmt::Write::write_fmt(&mut Indented(out), *record.args()).map_err(io::Error::other)?;
-    out.write_all(b"\n")
-}
-
-/// What a text's lines behind the first begin with: none of them is to be taken for another record.
-struct Indented<'a, W>(&'a mut W);
-
-impl<W: Write> fmt::Write for Indented<'_, W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut write = |bytes: &[u8]| self.0.write_all(bytes).map_err(|_| fmt::Error);
-        let mut rest = text.as_bytes();
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            write(&rest[..end])?;
-            write(b"\n    ")?;
-            rest = &rest[end + 1..];
-        }
-        write(rest)
     }
 }
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        self.lines.lock().closed = true;
-        self.lines.changed.notify_one();
+        self.lines.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-impl Lines {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+/// Logs what `RUST_LOG` asks for. Of the library it has that alone: to write, the library has one lock for all threads,
+/// which each call would take.
+struct Logger {
+    filter: env_logger::Logger,
+    lines: Arc<Lines>,
+}
+
+/// What a thread that logs keeps.
+struct Own {
+    lines: Arc<OfThread>,
+    /// The second that it has last logged in, since 1970, and its text: a busy thread has thousands of lines in it.
+    second: (u64, String),
+    record: String,
+}
+
+thread_local! {
+    /// Taken while it is used: what writes itself to the log may log something itself.
+    static OWN: Cell<Option<Own>> = const { Cell::new(None) };
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
     }
 
-    fn push(&self, line: &[u8]) {
-        let mut state = self.lock();
-        if state.waiting.len() + line.len() > WAITING {
-            state.left_out += 1;
+    fn log(&self, record: &Record<'_>) {
+        if !self.filter.matches(record) {
             return;
         }
-        let first = state.waiting.is_empty();
-        state.waiting.extend_from_slice(line);
-        drop(state);
-        if first {
-            self.changed.notify_one();
-        }
+        // A thread that is about to end has none any longer.
+        let own = OWN.try_with(Cell::take).ok().flatten();
+        let mut own = own.unwrap_or_else(|| Own {
+            lines: self.lines.of_thread(),
+            second: (u64::MAX, String::new()),
+            record: String::new(),
+        });
+        let now = SystemTime::now();
+        own.write(now, record);
+        self.lines.push(&own.lines, now, own.record.as_bytes());
+        let _ = OWN.try_with(|cell| cell.set(Some(own)));
     }
 
-    /// Writes what comes until no more will.
-    fn write_to(&self, out: &mut impl Write) {
-        while let Some((mut lines, left_out)) = self.take() {
-            if left_out > 0 {
-                let note = format!("{left_out} lines of the log are left out: they were not read fast enough\n");
-                lines.extend_from_slice(note.as_bytes());
-            }
-            // Nobody is there to tell.
-            let _ = out.write_all(&lines);
-        }
-    }
+    fn flush(&self) {}
+}
 
-    /// Waits for lines, lets more of them gather, and takes them.
-    fn take(&self) -> Option<(Vec<u8>, usize)> {
-        let empty = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let state = self.changed.wait_while(self.lock(), empty).unwrap_or_else(PoisonError::into_inner);
-        let open = |state: &mut State| !state.closed;
-        let gathered = self.changed.wait_timeout_while(state, GATHER, open);
-        let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.is_empty() {
-            return None;
+impl Own {
+    /// Writes a record as `env_logger` would.
+    fn write(&mut self, now: SystemTime, record: &Record<'_>) {
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if self.second.0 != second {
+            self.second = (second, format!("[{} ", humantime::format_rfc3339_seconds(now)));
         }
-        Some((std::mem::take(&mut state.waiting), std::mem::take(&mut state.left_out)))
+        self.record.clear();
+        self.record.push_str(&self.second.1);
+        self.record.push_str(match record.level() {
+            Level::Error => "ERROR ",
+            Level::Warn => "WARN  ",
+            Level::Info => "INFO  ",
+            Level::Debug => "DEBUG ",
+            Level::Trace => "TRACE ",
+        });
+        self.record.push_str(record.target());
+        self.record.push_str("] ");
+        // Only what is written can fail, and then it ends there.
+        let _ = Indented(&mut self.record).write_fmt(*record.args());
+        self.record.push('\n');
     }
 }
 
-/// The logger's end.
-struct Sender(Arc<Lines>);
+/// What a text's lines behind the first begin with: none of them is to be taken for another record.
+struct Indented<'a>(&'a mut String);
 
-impl Write for Sender {
-    /// `env_logger` writes a record at a time.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+impl Write for Indented<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let mut rest = text;
+        while let Some(end) = memchr::memchr(b'\n', rest.as_bytes()) {
+            self.0.push_str(&rest[..end]);
+            self.0.push_str("\n    ");
+            rest = &rest[end + 1..];
+        }
+        self.0.push_str(rest);
         Ok(())
     }
 }
@@ -181,23 +142,9 @@ mod tests {
         for (text, written) in
             [("one", "one"), ("one\n[forged]", "one\n    [forged]"), ("\n\none\n", "\n    \n    one\n    "), ("", "")]
         {
-            let mut out = Vec::new();
-            fmt::Write::write_str(&mut Indented(&mut out), text).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), written);
+            let mut out = String::new();
+            Indented(&mut out).write_str(text).unwrap();
+            assert_eq!(out, written);
         }
-    }
-
-    #[test]
-    fn lines_stay_whole_and_in_order_and_what_is_left_out_is_counted() {
-        let lines = Lines::default();
-        let long = "x".repeat(WAITING - 5);
-        for line in ["one\n", &long, "two\n", "three\n"] {
-            lines.push(line.as_bytes());
-        }
-        lines.lock().closed = true;
-        let mut written = Vec::new();
-        lines.write_to(&mut written);
-        let note = "2 lines of the log are left out: they were not read fast enough\n";
-        assert_eq!(String::from_utf8(written).unwrap(), format!("one\n{long}{note}"));
     }
 }
