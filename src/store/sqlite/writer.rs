@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
+use crossbeam_channel::{Receiver, RecvError, Sender, select_biased, unbounded};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -22,16 +22,13 @@ const FEW: usize = 8;
 /// Over how many transactions that average is, more or less.
 const LATE: usize = 16;
 
-/// How many acts of calls there are for each act of the background work that rides along while callers press: while
-/// submissions take all the machine has, they are accepted first and run later, and the queue is what bounds them.
-const CALLS_PER_WORK: usize = 256;
-
-/// Transactions for each act of the background work while callers press, however few calls came with them.
-const RIDES: usize = 16;
-
 /// Acts of the background work that ride along at once: the threads on a run's way are woken once for all of them, and
 /// to wake them takes more of the machine than the acts do.
 const TOGETHER: usize = 8;
+
+/// How often so many ride along while callers press: while submissions take all the machine has, they are accepted first
+/// and run later, and the queue is what bounds them. Leases are far longer, and kept up in this way.
+const RIDE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long callers who came together must have left the writer alone before the background work has a transaction of
 /// its own: they come again, and would wait behind its sync.
@@ -145,15 +142,16 @@ struct Waiting {
     work: Receiver<Box<dyn Act>>,
     /// Until then the background work rides along with callers' acts, and has no transactions of its own.
     quiet_at: Instant,
-    /// Acts of calls, and transactions with them, since an act of the background work rode along.
-    passed: (usize, usize),
+    /// From then on the background work rides along also where callers press.
+    ride_at: Instant,
     /// A moving sum of the acts of calls in the last [`LATE`] transactions or so.
     late: usize,
 }
 
 impl Waiting {
     fn new(calls: Receiver<Box<dyn Act>>, work: Receiver<Box<dyn Act>>) -> Self {
-        Self { calls, work, quiet_at: Instant::now(), passed: (0, 0), late: 0 }
+        let now = Instant::now();
+        Self { calls, work, quiet_at: now, ride_at: now + RIDE_EVERY, late: 0 }
     }
 
     /// Waits for the next batch; `false` once there will be none.
@@ -162,36 +160,39 @@ impl Waiting {
             batch.push(call);
         } else {
             select_biased! {
-                recv(self.calls) -> act => batch.extend(act.ok()),
-                recv(self.work) -> act => {
-                    batch.extend(act.ok());
-                    take(&self.work, batch, WORK_ALONE);
-                    return true;
-                }
+                recv(self.calls) -> call => match call {
+                    Ok(call) => batch.push(call),
+                    // There will be no more; of the background work something may be left.
+                    Err(_) => return self.work_alone(self.work.recv(), batch),
+                },
+                recv(self.work) -> act => return self.work_alone(act, batch),
             }
         }
         take(&self.calls, batch, CALLS);
-        let calls = batch.len();
-        let rides = self.rides(calls);
+        let (calls, now) = (batch.len(), Instant::now());
+        let rides = self.rides(calls, now);
         take(&self.work, batch, rides);
         if calls > 1 {
-            self.quiet_at = Instant::now() + QUIET;
+            self.quiet_at = now + QUIET;
         }
         !batch.is_empty()
     }
 
+    /// A batch of the background work; `false` where there is none.
+    fn work_alone(&self, first: std::result::Result<Box<dyn Act>, RecvError>, batch: &mut Vec<Box<dyn Act>>) -> bool {
+        batch.extend(first);
+        take(&self.work, batch, WORK_ALONE);
+        !batch.is_empty()
+    }
+
     /// How many acts of the background work ride along with so many of calls.
-    fn rides(&mut self, calls: usize) -> usize {
-        let (passed, transactions) = (self.passed.0 + calls, self.passed.1 + 1);
-        let due = (passed / CALLS_PER_WORK).max(transactions / RIDES);
+    fn rides(&mut self, calls: usize, now: Instant) -> usize {
         self.late = self.late - self.late / LATE + calls;
-        let rides = match due {
-            TOGETHER.. => due,
-            _ if self.late <= FEW * LATE => TOGETHER,
-            _ => 0,
-        };
-        self.passed = if rides > 0 { (passed % CALLS_PER_WORK, 0) } else { (passed, transactions) };
-        rides
+        if self.late > FEW * LATE && now < self.ride_at {
+            return 0;
+        }
+        self.ride_at = now + RIDE_EVERY;
+        TOGETHER
     }
 }
 
@@ -299,21 +300,18 @@ mod tests {
     }
 
     #[test]
-    fn while_callers_press_the_background_work_rides_along_in_groups_for_so_many_calls_or_so_many_transactions() {
+    fn while_callers_press_the_background_work_rides_along_in_groups_every_so_often() {
         let (mut waiting, _handles) = lanes(0, 0);
-        waiting.late = CALLS * LATE;
-        let most = TOGETHER * CALLS_PER_WORK;
-        let rides: Vec<_> = [most - 20, 20, 2 * most + 1].into_iter().map(|calls| waiting.rides(calls)).collect();
-        assert_eq!(rides, [0, TOGETHER, 2 * TOGETHER]);
-        let rides: Vec<_> = (0..2 * TOGETHER * RIDES).map(|_| waiting.rides(FEW + 1)).collect();
-        assert_eq!(rides.iter().sum::<usize>(), 2 * TOGETHER);
-        assert_eq!((rides[TOGETHER * RIDES - 1], rides[2 * TOGETHER * RIDES - 1]), (TOGETHER, TOGETHER));
+        let begin = waiting.ride_at;
+        let mut rides = |tenths: u32| waiting.rides(CALLS, begin + RIDE_EVERY / 10 * tenths);
+        assert_eq!([0, 1, 9, 10, 19, 25, 34, 35].map(&mut rides), [8, 0, 0, 8, 0, 8, 0, 8]);
     }
 
     #[test]
     fn callers_press_while_many_come_together_for_a_while() {
         let (mut waiting, _handles) = lanes(0, 0);
-        let mut rides = |calls, times| (0..times).filter(|_| waiting.rides(calls) > 0).count();
+        let now = waiting.ride_at;
+        let mut rides = |calls, times| (0..times).filter(|_| waiting.rides(calls, now) > 0).count();
         assert_eq!(rides(FEW, 1000), 1000, "few for long");
         assert!(rides(4 * FEW, 1000) < 50, "many for long");
         assert_eq!(rides(0, 1), 0, "a moment without");
