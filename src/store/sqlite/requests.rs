@@ -75,7 +75,8 @@ impl Store for Sqlite {
     }
 
     async fn heartbeat(&self, claims: Vec<Claim>, lease: Timestamp) -> Result<Vec<Claim>> {
-        self.work(move |connection| heartbeat(connection, &claims, lease)).await
+        // Before the background work: while callers press, thousands of its acts may wait for longer than a lease lasts.
+        self.write(move |connection| heartbeat(connection, &claims, lease)).await
     }
 
     async fn report(&self, claim: Claim, progress: Option<i64>, details: Vec<(String, String)>) -> Result<bool> {

@@ -27,7 +27,7 @@ const LATE: usize = 16;
 const TOGETHER: usize = 8;
 
 /// How often so many ride along while callers press: while submissions take all the machine has, they are accepted first
-/// and run later, and the queue is what bounds them. Leases are far longer, and kept up in this way.
+/// and run later, and the queue is what bounds them.
 const RIDE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long callers who came together must have left the writer alone before the background work has a transaction of
@@ -40,7 +40,7 @@ const WORK_ALONE: usize = 64;
 /// Who waits for an act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// A caller: a submission, say.
+    /// A caller, with a submission, say, or a lease that would end.
     Call,
     /// The background work.
     Work,
