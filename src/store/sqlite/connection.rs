@@ -129,3 +129,16 @@ fn migrate(connection: &mut Connection) -> Result<()> {
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
     Ok(transaction.commit()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_has_a_page_cache_of_its_own() {
+        let connection = Connection::open_in_memory().unwrap();
+        let sql = "SELECT count(*) FROM pragma_compile_options WHERE compile_options = 'ENABLE_MEMORY_MANAGEMENT'";
+        let shared: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(shared, 0, "SQLite is to be built with the flags of .cargo/config.toml");
+    }
+}
