@@ -149,7 +149,8 @@ fn go_over(connection: &Connection, going: &[Used]) -> rusqlite::Result<()> {
         format!(
             "WITH going (hash, id) AS (VALUES {})
              INSERT OR IGNORE INTO bgrs_keys (key_hash, bgrs_id)
-             SELECT b.key_hash, b.id FROM going CROSS JOIN bgrs AS b ON b.id = going.id AND b.key_hash = going.hash",
+             SELECT b.key_hash, b.id FROM going CROSS JOIN bgrs AS b INDEXED BY bgrs_keyed
+             ON b.id = going.id AND b.key_hash = going.hash",
             ["(?, ?)"; TOGETHER].join(", ")
         )
     });
