@@ -110,7 +110,8 @@ fn baseline(bench: &Bench<'_>, server: &Process) -> anyhow::Result<u64> {
     Ok(server.memory()?.resident)
 }
 
-fn added(now: u64, before: u64) -> String {
+/// What came to it, as `+12.3 MiB`.
+pub fn added(now: u64, before: u64) -> String {
     let sign = if now < before { '-' } else { '+' };
     format!("{sign}{}", mebibytes(now.abs_diff(before)))
 }

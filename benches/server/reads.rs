@@ -2,13 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, ensure};
 
 use crate::bench::Bench;
 use crate::load::{Figures, Load, Requests, Rid, run};
 use crate::report::{Report, Series, percent};
-use crate::{fixture, http, reference};
+use crate::{fixture, http, memory, reference};
+
+/// What the reads may leave behind of the page caches that they filled.
+const ADDED: u64 = 8 << 20;
 
 /// The keys of the general information.
 const KEYS: [&str; 12] = [
@@ -49,6 +53,9 @@ pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
         format!("the load client's ceiling, reads at {connections} connections"),
         format!("{:.0}/s", ceiling.rate),
     );
+    thread::sleep(scale.settle);
+    processes[1].reset_peak()?;
+    let before = processes[1].memory()?.resident;
     let load = bench.load(connections, 200);
     for _ in 0..scale.rounds {
         for contestant in &mut contestants {
@@ -56,6 +63,14 @@ pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
         }
     }
     judge(bench, &contestants.map(|contestant| contestant.series), report);
+    thread::sleep(scale.settle);
+    let after = processes[1].memory()?;
+    report.judge(
+        format!("memory, at rest behind those reads of {} stored (VmRSS)", scale.read_stored),
+        "adds <= 8 MiB",
+        format!("{} (VmHWM {})", memory::added(after.resident, before), memory::added(after.peak, before)),
+        after.resident.saturating_sub(before) <= ADDED,
+    );
     drop(processes);
     std::fs::remove_file(database)?;
     many.home.remove()?;

@@ -1,6 +1,7 @@
 //! A few threads that read, each on a connection of the r2d2 pool.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use r2d2_sqlite::SqliteConnectionManager;
@@ -16,7 +17,10 @@ const TOGETHER: usize = 8;
 
 /// KiB of page cache of each reader: of five million requests the pages that lead to a row take 3 MiB, and those of the rows
 /// push them out.
-const CACHE: i64 = 8192;
+const CACHE: i64 = 12288;
+
+/// How long a reader has nothing to do before it gives its page cache back: to fill it again takes milliseconds.
+const REST: Duration = Duration::from_secs(1);
 
 type Look = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -83,9 +87,20 @@ fn together(connection: &Connection, look: Look, waiting: &Receiver<Look>) {
 fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, waiting: &Receiver<Look>) {
     while let Ok(look) = waiting.recv() {
         match pool.get() {
-            Ok(connection) => together(&connection, look, waiting),
+            Ok(connection) => serve_while_asked(&connection, look, waiting),
             // Dropping the look tells its caller; the next one tries again.
             Err(error) => log::error!("no connection to read the database: {error}"),
         }
+    }
+}
+
+/// Looks until nobody has asked for a while.
+fn serve_while_asked(connection: &Connection, first: Look, waiting: &Receiver<Look>) {
+    together(connection, first, waiting);
+    while let Ok(look) = waiting.recv_timeout(REST) {
+        together(connection, look, waiting);
+    }
+    if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
+        log::warn!("a page cache was not given back: {error}");
     }
 }
