@@ -7,8 +7,8 @@ mod cli;
 use std::process::ExitCode;
 
 /// Gives memory back to the system soon after a burst (password hashes, large bodies, SQLite's page caches), which the
-/// default allocator's arenas do not; `.cargo/config.toml` says how soon. SQLite's C code allocates with it too (see its
-/// feature in `Cargo.toml`).
+/// default allocator's arenas do not; `.cargo/config.toml` says how soon.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
