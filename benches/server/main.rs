@@ -14,6 +14,7 @@ mod home;
 mod http;
 mod keys;
 mod latency;
+mod limits;
 mod load;
 mod memory;
 mod process;
@@ -95,6 +96,8 @@ enum Command {
     Footprint,
     /// How the cost of each act of the store grows with what is stored and with what runs
     Growth,
+    /// What the machine allows: syncs, rows, lookups, files and HTTP answers, each by itself
+    Limits,
     /// All of these
     All,
     /// The load client alone, against whatever listens there already: `GET` with the login admin and the password secret
@@ -190,6 +193,9 @@ fn measure(command: &Command, bench: &Bench<'_>, smoke: bool, report: &mut Repor
     }
     if all || matches!(command, Command::Watch) {
         watch::measure(bench, smoke, report)?;
+    }
+    if all || matches!(command, Command::Limits) {
+        limits::measure(bench, report)?;
     }
     Ok(())
 }

@@ -12,8 +12,9 @@ use std::thread;
 use actix_web::error::ErrorInternalServerError;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use anyhow::Context;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -98,6 +99,11 @@ pub fn fill(database: &Path, rids: &[Rid]) -> anyhow::Result<()> {
     Ok(transaction.commit()?)
 }
 
+/// New requests' ids.
+pub fn rids(count: usize) -> anyhow::Result<Vec<Rid>> {
+    (0..count).map(|_| Ok(make_rid()?.as_bytes().try_into()?)).collect()
+}
+
 /// How many rows a reference that has ended left behind.
 pub fn count_rows(database: &Path) -> anyhow::Result<u64> {
     crate::home::count_rows(&open(database)?)
@@ -109,24 +115,27 @@ struct State {
 }
 
 struct Insert {
+    row: Row,
+    done: oneshot::Sender<Result<(), String>>,
+}
+
+struct Row {
     rid: String,
     name: String,
     method: String,
     headers: String,
-    done: oneshot::Sender<Result<(), String>>,
 }
 
 async fn submit(request: HttpRequest, state: web::Data<State>) -> actix_web::Result<HttpResponse> {
-    let rid = make_rid()?;
+    let rid = make_rid().map_err(ErrorInternalServerError)?;
     let (done, written) = oneshot::channel();
-    let insert = Insert {
+    let row = Row {
         rid: rid.clone(),
         name: request.uri().to_string(),
         method: request.method().to_string(),
         headers: headers(&request)?,
-        done,
     };
-    state.inbox.send(insert).map_err(ErrorInternalServerError)?;
+    state.inbox.send(Insert { row, done }).map_err(ErrorInternalServerError)?;
     written.await.map_err(ErrorInternalServerError)?.map_err(ErrorInternalServerError)?;
     Ok(HttpResponse::Accepted()
         .insert_header((LOCATION, format!("/bgrs/{rid}")))
@@ -136,11 +145,11 @@ async fn submit(request: HttpRequest, state: web::Data<State>) -> actix_web::Res
         .body(format!("{{\"request\": \"{rid}\"}}")))
 }
 
-fn make_rid() -> actix_web::Result<String> {
+fn make_rid() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     let millis = Timestamp::now().as_millisecond().to_be_bytes();
     bytes[..6].copy_from_slice(&millis[2..]);
-    getrandom::fill(&mut bytes[6..]).map_err(ErrorInternalServerError)?;
+    getrandom::fill(&mut bytes[6..])?;
     Ok(hex::encode(bytes))
 }
 
@@ -173,7 +182,8 @@ fn start_writer(mut database: Connection) -> Sender<Insert> {
     let (sender, inbox) = mpsc::channel();
     thread::spawn(move || {
         while let Some(batch) = next_batch(&inbox) {
-            let outcome = write(&mut database, &batch).map_err(|error| error.to_string());
+            let outcome =
+                write(&mut database, batch.iter().map(|insert| &insert.row)).map_err(|error| error.to_string());
             for insert in batch {
                 // A caller that hung up does not read it.
                 let _ = insert.done.send(outcome.clone());
@@ -194,12 +204,11 @@ fn next_batch(inbox: &Receiver<Insert>) -> Option<Vec<Insert>> {
     Some(batch)
 }
 
-fn write(database: &mut Connection, batch: &[Insert]) -> rusqlite::Result<()> {
+fn write<'a>(database: &mut Connection, rows: impl Iterator<Item = &'a Row>) -> rusqlite::Result<()> {
     let now = now();
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut statement = transaction.prepare_cached(INSERT)?;
-    for insert in batch {
-        let Insert { rid, name, method, headers, .. } = insert;
+    for Row { rid, name, method, headers } in rows {
         statement.execute(params![rid, USER, name, method, headers, now])?;
     }
     drop(statement);
@@ -219,8 +228,7 @@ async fn read(rid: web::Path<String>, state: web::Data<State>) -> actix_web::Res
             let Some(reader) = reader.get() else {
                 return Ok(None);
             };
-            let mut select = reader.prepare_cached(SELECT)?;
-            select.query_row([rid.as_str()], Information::from_row).optional()
+            select(reader, &rid)
         })
         .map_err(ErrorInternalServerError)?;
     let Some(record) = record else {
@@ -228,6 +236,37 @@ async fn read(rid: web::Path<String>, state: web::Data<State>) -> actix_web::Res
     };
     let body = serde_json::to_string(&[record]).map_err(ErrorInternalServerError)?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).insert_header((CONTENT_TYPE, JSON)).body(body))
+}
+
+fn select(reader: &Connection, rid: &str) -> rusqlite::Result<Option<Information>> {
+    reader.prepare_cached(SELECT)?.query_row([rid], Information::from_row).optional()
+}
+
+/// Its database without HTTP: what SQLite and the disk allow.
+pub struct Alone(Connection);
+
+impl Alone {
+    /// Opens one, which it makes where there is none.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self(open_reader(path)?))
+    }
+
+    /// Stores so many submissions in one transaction.
+    pub fn submit(&mut self, count: usize) -> anyhow::Result<()> {
+        let row = || {
+            let rid = make_rid()?;
+            let (name, method) = ("/v2.5/users/me?bgrs=yes".to_owned(), "GET".to_owned());
+            let headers = r#"[["host","bench.invalid"],["accept","*/*"]]"#.to_owned();
+            anyhow::Ok(Row { rid, name, method, headers })
+        };
+        let rows = (0..count).map(|_| row()).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(write(&mut self.0, rows.iter())?)
+    }
+
+    /// Reads a request that there must be.
+    pub fn read(&self, rid: &Rid) -> anyhow::Result<()> {
+        select(&self.0, str::from_utf8(rid)?)?.map(drop).context("a stored request is not found")
+    }
 }
 
 /// The general information, in the interface's order.
@@ -248,7 +287,7 @@ struct Information {
 }
 
 impl Information {
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         let status_id: i64 = row.get(5)?;
         Ok(Self {
             id: row.get::<_, i64>(0)?.to_string(),
