@@ -17,7 +17,7 @@ const TOGETHER: usize = 8;
 
 /// KiB of page cache of each reader: of five million requests the pages that lead to a row take 3 MiB, and those of the rows
 /// push them out.
-const CACHE: i64 = 12288;
+const CACHE: i64 = 8192;
 
 /// How long a reader has nothing to do before it gives its page cache back: to fill it again takes milliseconds.
 const REST: Duration = Duration::from_secs(1);
