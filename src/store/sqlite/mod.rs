@@ -67,8 +67,8 @@ impl Sqlite {
         Ok(Self { writer, readers: Readers::start(path, READERS)?, long: Long::new(path), memory })
     }
 
-    /// Runs `act`, for which a caller waits or a lease, in the writer's next transaction and answers after its commit. It may be
-    /// run more than once.
+    /// Runs `act`, for which a caller waits or a lease, in the writer's next transaction and answers after its commit. It
+    /// may be run more than once.
     async fn write<T: Send + 'static>(&self, act: impl FnMut(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
         self.run(Lane::Call, act).await
     }
