@@ -47,6 +47,21 @@ pub fn lower() {
 #[cfg(not(target_os = "linux"))]
 pub fn lower() {}
 
+/// Lets the current thread, which answers callers, wait for its turn where the processors are busy: it interrupts
+/// nobody whom the system would let it interrupt, neither the writer nor a caller beside it, and finds all that has come
+/// together by then (`SCHED_BATCH`, sched(7)). Its share of the processors stays the same.
+#[cfg(target_os = "linux")]
+pub fn take_turns() {
+    use preempt_rt::sched::{Pid, Scheduler, SchedulerParams, set_scheduler};
+    if let Err(error) = set_scheduler(Pid::current_thread(), Scheduler::SCHED_BATCH, SchedulerParams { priority: 0 }) {
+        log::debug!("a thread keeps its scheduling policy: {error}");
+    }
+}
+
+/// Elsewhere there is no such policy.
+#[cfg(not(target_os = "linux"))]
+pub fn take_turns() {}
+
 /// Takes note that the current thread answers a caller, now.
 pub fn answering(now: Instant) {
     let looked = LOOKED.get();

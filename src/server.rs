@@ -71,6 +71,8 @@ fn http_server(config: &Config, sockets: Vec<Socket>, mount: Mount) -> Result<ac
     let has_cors = !config.cors.origins.is_empty();
     let cors = Cors::new(&config.cors.origins, config.cors.credentials, config.cors.max_age);
     let mut server = HttpServer::new(move || {
+        // Each of the threads that answer makes its own App.
+        priority::take_turns();
         let (mount, cors) = (mount.clone(), cors.clone());
         let cors = from_fn(move |req: ServiceRequest, next: Next<BoxBody>| cors.clone().apply(req, next));
         App::new().wrap(mount.middleware()).wrap(Condition::new(has_cors, cors)).configure(|cfg| mount.configure(cfg))
