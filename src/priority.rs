@@ -47,9 +47,9 @@ pub fn lower() {
 #[cfg(not(target_os = "linux"))]
 pub fn lower() {}
 
-/// Lets the current thread, which answers callers, wait for its turn where the processors are busy: it interrupts
-/// nobody whom the system would let it interrupt, neither the writer nor a caller beside it, and finds all that has come
-/// together by then (`SCHED_BATCH`, sched(7)). Its share of the processors stays the same.
+/// Lets the current thread, which answers callers, wait for its turn where the processors are busy (`SCHED_BATCH`,
+/// sched(7)): a call that wakes it interrupts nobody, neither the writer nor a caller on the same machine, and it finds
+/// all that has come together by then. Its share of the processors stays the same. Threads that it starts inherit this.
 #[cfg(target_os = "linux")]
 pub fn take_turns() {
     use preempt_rt::sched::{Pid, Scheduler, SchedulerParams, set_scheduler};
