@@ -76,6 +76,23 @@ impl Folder {
         Ok(())
     }
 
+    /// Writes a whole file under its own name, and gives back the room of a result that was there. Not durable; and one
+    /// that a crash tears stays under its name, so only bytes that are kept elsewhere may be written so: a name beside it
+    /// and a rename would cost as much again as the file.
+    pub fn write(&self, file: &File, bytes: &[u8]) -> Result<()> {
+        let path = self.path(file)?;
+        let _names = self.names();
+        let replaced = self.room_of(file, &path);
+        let written = fs::write(&path, bytes);
+        self.give_room(replaced);
+        if written.is_err()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            log::warn!("a result that was not written whole is left over: {error}");
+        }
+        Ok(written?)
+    }
+
     /// Removes a file and gives its room back, if it was a result that is there.
     pub fn remove(&self, file: &File) -> Result<()> {
         let path = self.path(file)?;

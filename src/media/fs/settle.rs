@@ -2,8 +2,7 @@
 
 use std::fs::{self, File as OsFile};
 
-use super::folder::{Folder, temporary};
-use super::small;
+use super::folder::Folder;
 use crate::media::{File, Result};
 
 /// Up to so many files are synced one by one; for more of them the whole file system is synced once.
@@ -47,6 +46,5 @@ pub fn restore(folder: &Folder, name: &str, bytes: &[u8]) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let part = temporary(&folder.dir)?;
-    small::write(folder, &part, &File::Result(name.to_owned()), bytes)
+    folder.write(&File::Result(name.to_owned()), bytes)
 }

@@ -1,14 +1,12 @@
 //! Small results: one thread writes them, one after the other, without a sync for each.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::folder::{Folder, Room, temporary};
+use super::folder::{Folder, Room};
 use crate::media::{Error, File, Result};
 use crate::priority;
 
@@ -29,12 +27,10 @@ impl Scribe {
     /// Starts the thread; it ends with the last handle.
     pub fn start(folder: Arc<Folder>) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::channel::<Job>();
-        // One name is enough: the thread has one file at a time in its hands.
-        let part = temporary(&folder.dir)?;
         std::thread::Builder::new().name("bgrs-media".to_owned()).spawn(move || {
             priority::lower();
             for Job { file, bytes, room, reply } in waiting {
-                let written = write(&folder, &part, &file, &bytes);
+                let written = folder.write(&file, &bytes);
                 if written.is_ok() {
                     room.keep();
                 }
@@ -51,23 +47,5 @@ impl Scribe {
         let stopped = || Error::Io(std::io::Error::other("the thread for small results has stopped"));
         self.jobs.send(Job { file, bytes, room, reply }).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
-    }
-}
-
-/// Writes beside, then names.
-pub fn write(folder: &Folder, part: &Path, file: &File, bytes: &[u8]) -> Result<()> {
-    let written = fs::write(part, bytes).map_err(Error::from).and_then(|()| folder.rename(part, file));
-    if written.is_err() {
-        forget(part.to_owned());
-    }
-    written
-}
-
-fn forget(part: PathBuf) {
-    match fs::remove_file(part) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            log::warn!("a temporary file is left over: {error}");
-        }
-        _ => {}
     }
 }
