@@ -53,6 +53,7 @@ mod limits;
 mod listen;
 pub mod media;
 pub mod model;
+mod post;
 mod priority;
 pub mod progress;
 pub mod routing;

@@ -146,11 +146,21 @@ where
     let (status, kept) = (response.status().as_u16(), headers::of_answer(response.headers()));
     let body = response.into_body().boxed();
     let empty = head_only || matches!(body.size(), BodySize::None | BodySize::Sized(0));
+    let answer = |body| Response { status, headers: kept, length: None, body };
+    // Head and body in one go where both are there: each piece more wakes the other thread once more.
+    let body = match body.try_into_bytes() {
+        Ok(bytes) => {
+            let pieces = (!empty).then_some(Ok(bytes));
+            let _ = reply.send(Ok(answer(futures_util::stream::iter(pieces).boxed())));
+            return;
+        }
+        Err(body) => body,
+    };
     let (pieces, received) = mpsc::channel(PIECES);
     let stream = futures_util::stream::unfold(received, |mut received| async move {
         received.recv().await.map(|piece| (piece, received))
     });
-    if reply.send(Ok(Response { status, headers: kept, length: None, body: stream.boxed() })).is_ok() && !empty {
+    if reply.send(Ok(answer(stream.boxed()))).is_ok() && !empty {
         send_body(body, pieces).await;
     }
 }

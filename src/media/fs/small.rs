@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread::LocalKey;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::folder::{Folder, Room};
 use crate::media::{Error, File, Result};
+use crate::post::{self, Known, Letter, Post};
 use crate::priority;
+
+/// Files that are written before those who wait for them are told, at most: the first does not wait long for the last.
+const TOGETHER: usize = 8;
 
 /// The handle of the thread. What waits for it is bounded by the requests that run at once.
 #[derive(Clone)]
@@ -21,6 +26,41 @@ struct Job {
     bytes: Bytes,
     room: Room,
     reply: oneshot::Sender<Result<()>>,
+    post: Post<Written>,
+}
+
+/// A file that was written, or why it was not.
+struct Written {
+    outcome: Result<()>,
+    reply: oneshot::Sender<Result<()>>,
+    post: Post<Written>,
+}
+
+impl Letter for Written {
+    fn known() -> &'static LocalKey<Known<Self>> {
+        thread_local!(static KNOWN: Known<Written> = const { Known::new(None) });
+        &KNOWN
+    }
+
+    fn post(&self) -> Option<&Post<Self>> {
+        Some(&self.post)
+    }
+
+    fn open(self) {
+        // A caller that has gone away needs no answer.
+        let _ = self.reply.send(self.outcome);
+    }
+}
+
+impl Job {
+    fn perform(self, folder: &Folder) -> Written {
+        let Self { file, bytes, room, reply, post } = self;
+        let outcome = folder.write(&file, &bytes);
+        if outcome.is_ok() {
+            room.keep();
+        }
+        Written { outcome, reply, post }
+    }
 }
 
 impl Scribe {
@@ -29,13 +69,10 @@ impl Scribe {
         let (jobs, waiting) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("bgrs-media".to_owned()).spawn(move || {
             priority::lower();
-            for Job { file, bytes, room, reply } in waiting {
-                let written = folder.write(&file, &bytes);
-                if written.is_ok() {
-                    room.keep();
-                }
-                // A caller that has gone away needs no answer.
-                let _ = reply.send(written);
+            while let Ok(first) = waiting.recv() {
+                let jobs = std::iter::once(first).chain(waiting.try_iter().take(TOGETHER - 1));
+                let written: Vec<_> = jobs.map(|job| job.perform(&folder)).collect();
+                post::deliver(written);
             }
         })?;
         Ok(Self { jobs })
@@ -45,7 +82,8 @@ impl Scribe {
     pub async fn write(&self, file: File, bytes: Bytes, room: Room) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Error::Io(std::io::Error::other("the thread for small results has stopped"));
-        self.jobs.send(Job { file, bytes, room, reply }).map_err(|_| stopped())?;
+        let job = Job { file, bytes, room, reply, post: Post::here() };
+        self.jobs.send(job).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }

@@ -1,14 +1,15 @@
 //! A few threads that read, each on a connection of the r2d2 pool.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::connection;
+use super::looks::{Found, Look, Looks, Reader};
 use super::writer::execute;
 use crate::store::{Error, Result};
 
@@ -22,12 +23,18 @@ const CACHE: i64 = 8192;
 /// How long a reader has nothing to do before it gives its page cache back: to fill it again takes milliseconds.
 const REST: Duration = Duration::from_secs(1);
 
-type Look = Box<dyn FnOnce(&Connection) + Send>;
-
 /// The handle of the reading threads. What waits for them is bounded by the calls under way: each has one look.
 #[derive(Clone)]
-pub struct Readers {
-    looks: Sender<Look>,
+pub struct Readers(Arc<Handle>);
+
+struct Handle {
+    looks: Arc<Looks>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.looks.close();
+    }
 }
 
 impl Readers {
@@ -39,15 +46,15 @@ impl Readers {
                 connection.pragma_update(None, "cache_size", -CACHE)
             });
         let pool = r2d2::Pool::builder().max_size(count).test_on_check_out(false).build(manager)?;
-        let (looks, waiting) = unbounded();
+        let handle = Handle { looks: Arc::default() };
         for number in 0..count {
-            let (pool, waiting) = (pool.clone(), waiting.clone());
+            let (pool, reader) = (pool.clone(), handle.looks.clone().reader());
             std::thread::Builder::new()
                 .name(format!("bgrs-read-{number}"))
-                .spawn(move || serve(&pool, &waiting))
+                .spawn(move || serve(&pool, &reader))
                 .map_err(|error| Error::Other(error.to_string()))?;
         }
-        Ok(Self { looks })
+        Ok(Self(Arc::new(handle)))
     }
 
     /// Runs `look` on the next free reader.
@@ -59,7 +66,7 @@ impl Readers {
         let look: Look = Box::new(move |connection| {
             let _ = reply.send(look(connection));
         });
-        self.looks.send(look).map_err(|_| stopped())?;
+        self.0.looks.push(look);
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -69,36 +76,34 @@ fn stopped() -> Error {
 }
 
 /// Looks at once for those that wait already: each snapshot of its own would take and give back a lock on the file.
-fn together(connection: &Connection, look: Look, waiting: &Receiver<Look>) {
-    // Before the snapshot begins: whoever asks later is to see what was committed until then.
-    let others: Vec<_> = waiting.try_iter().take(TOGETHER - 1).collect();
-    if others.is_empty() {
-        return look(connection);
+/// Whoever asks later than the snapshot begins is to see what was committed until then, and is not among these.
+fn together(connection: &Connection, looks: Vec<Look>) {
+    if looks.len() == 1 {
+        return looks.into_iter().for_each(|look| look(connection));
     }
     // Where it cannot begin, each look has a snapshot of its own.
     let begun = execute(connection, "BEGIN");
-    look(connection);
-    others.into_iter().for_each(|look| look(connection));
+    looks.into_iter().for_each(|look| look(connection));
     if let Err(error) = begun.and_then(|()| execute(connection, "COMMIT")) {
         log::warn!("a snapshot was not shared: {error}");
     }
 }
 
-fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, waiting: &Receiver<Look>) {
-    while let Ok(look) = waiting.recv() {
+fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, reader: &Reader) {
+    while let Found::Looks(first) = reader.take(TOGETHER, None) {
         match pool.get() {
-            Ok(connection) => serve_while_asked(&connection, look, waiting),
-            // Dropping the look tells its caller; the next one tries again.
+            Ok(connection) => serve_while_asked(&connection, first, reader),
+            // Dropping the looks tells their callers; the next ones try again.
             Err(error) => log::error!("no connection to read the database: {error}"),
         }
     }
 }
 
 /// Looks until nobody has asked for a while.
-fn serve_while_asked(connection: &Connection, first: Look, waiting: &Receiver<Look>) {
-    together(connection, first, waiting);
-    while let Ok(look) = waiting.recv_timeout(REST) {
-        together(connection, look, waiting);
+fn serve_while_asked(connection: &Connection, first: Vec<Look>, reader: &Reader) {
+    together(connection, first);
+    while let Found::Looks(more) = reader.take(TOGETHER, Some(REST)) {
+        together(connection, more);
     }
     if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
         log::warn!("a page cache was not given back: {error}");

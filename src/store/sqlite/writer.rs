@@ -3,13 +3,14 @@
 //! Savepoints copy each page that is changed behind them, so a batch is first run without: where an act of it fails
 //! (seldom), the transaction is undone and the batch is run again with each act behind a savepoint of its own.
 
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, select_biased, unbounded};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::post::{self, Post};
+use crate::post::{self, Known, Letter, Post};
 use crate::store::{Error, Result};
 
 /// Acts of calls in one transaction at most. More only delays the first one's answer.
@@ -61,7 +62,28 @@ pub trait Act: Send {
     /// Tells the caller: what the act returned, or why it is not durable.
     fn answer(self: Box<Self>, committed: Result<()>);
     /// Where it is answered; `None`: wherever it was run.
-    fn post(&self) -> Option<&Post>;
+    fn post(&self) -> Option<&Post<Answered>>;
+}
+
+/// An act that was run, and whether what it did is durable.
+pub struct Answered {
+    act: Box<dyn Act>,
+    committed: Result<()>,
+}
+
+impl Letter for Answered {
+    fn known() -> &'static LocalKey<Known<Self>> {
+        thread_local!(static KNOWN: Known<Answered> = const { Known::new(None) });
+        &KNOWN
+    }
+
+    fn post(&self) -> Option<&Post<Self>> {
+        self.act.post()
+    }
+
+    fn open(self) {
+        self.act.answer(self.committed);
+    }
 }
 
 /// What is done at the edges of the writer's transactions.
@@ -78,7 +100,7 @@ struct Pending<T, F, N> {
     then: N,
     returned: Option<T>,
     reply: oneshot::Sender<Result<T>>,
-    post: Post,
+    post: Post<Answered>,
 }
 
 impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send, N: FnOnce(&T) + Send> Act for Pending<T, F, N> {
@@ -97,7 +119,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T> + Send, N: FnOnce(&T) + Send> A
         let _ = reply.send(outcome);
     }
 
-    fn post(&self) -> Option<&Post> {
+    fn post(&self) -> Option<&Post<Answered>> {
         Some(&self.post)
     }
 }
@@ -218,7 +240,7 @@ fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>, edges
     edges.ended(connection, together.is_ok());
     // Where it could not even begin, another program holds the database: it has been waited for long enough.
     if together.is_ok() || !begun {
-        return post::deliver(batch.drain(..).map(|act| (act, together.clone())));
+        return post::deliver(batch.drain(..).map(|act| Answered { act, committed: together.clone() }));
     }
     let mut outcomes = Vec::with_capacity(batch.len());
     let committed = transaction(connection, || {
@@ -230,7 +252,7 @@ fn commit_together(connection: &Connection, batch: &mut Vec<Box<dyn Act>>, edges
     edges.ended(connection, committed.is_ok());
     post::deliver(batch.drain(..).enumerate().map(|(at, act)| {
         let own = outcomes.get(at).cloned().unwrap_or(Ok(()));
-        (act, own.and(committed.clone()))
+        Answered { act, committed: own.and(committed.clone()) }
     }));
 }
 
@@ -281,7 +303,7 @@ mod tests {
 
         fn answer(self: Box<Self>, _: Result<()>) {}
 
-        fn post(&self) -> Option<&Post> {
+        fn post(&self) -> Option<&Post<Answered>> {
             None
         }
     }
