@@ -2,6 +2,7 @@
 
 mod asker;
 mod client;
+mod homes;
 mod pool;
 
 use std::sync::Arc;

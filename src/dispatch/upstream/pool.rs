@@ -1,32 +1,26 @@
 //! Connections to one upstream: opened as they are needed, one call at a time on each, kept for a while in between.
 //!
-//! hyper speaks on them; this only keeps them. hyper-util's pool keeps them too, for many hosts and HTTP/2, and takes an
-//! eighth of the time that passing a call on takes. Each connection is driven by the thread that has opened it; calls on
-//! other threads take it only where they would have to open one: two threads are woken for each of its steps then.
+//! hyper speaks on them; this only keeps them (`homes.rs`: which one a call takes). hyper-util's pool keeps them too, for
+//! many hosts and HTTP/2, and takes an eighth of the time that passing a call on takes.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower_service::Service;
 
 use super::client::{Body, CONNECT};
+use super::homes::{Homes, IDLE, Taken};
 use crate::dispatch::Error;
-
-/// How long an idle connection is kept: shorter than the servers that are common upstreams do (Node.js: 5 s).
-const IDLE: Duration = Duration::from_secs(4);
-
-/// Idle connections at most.
-const MOST_IDLE: usize = 256;
 
 /// Bytes of an answer's head, and of what is read at once.
 const MOST_HEAD: usize = 64 * 1024;
@@ -44,27 +38,21 @@ struct Connections {
     address: Uri,
     /// The longest that a connection may take to come about. The connector's own limit is for TCP alone, not for TLS.
     limit: Duration,
-    idle: Mutex<IdleOnes>,
+    homes: Mutex<Homes>,
 }
 
-#[derive(Default)]
-struct IdleOnes {
-    /// By the thread that drives them.
-    threads: Vec<(ThreadId, Vec<Idle>)>,
-    /// Whether a task is there that closes those that nobody takes.
-    is_swept: bool,
-}
-
-struct Idle {
-    sender: SendRequest<Body>,
-    since: Instant,
-}
-
-/// A connection that a call has taken.
-struct Taken {
-    sender: SendRequest<Body>,
-    /// The thread that drives it.
+/// A connection that its thread drives; dropped with the task that does.
+struct Open {
+    connections: Weak<Connections>,
     home: ThreadId,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(connections) = self.connections.upgrade() {
+            connections.lock().closed(self.home);
+        }
+    }
 }
 
 /// An answer's body. Its connection serves the next call once it has come to its end, and is closed where it is dropped
@@ -82,7 +70,7 @@ impl Pool {
 
     /// The same; a connection has to come about in this time.
     fn within(limit: Duration, connector: HttpsConnector<HttpConnector>, address: Uri) -> Self {
-        Self(Arc::new(Connections { connector, address, limit, idle: Mutex::default() }))
+        Self(Arc::new(Connections { connector, address, limit, homes: Mutex::default() }))
     }
 
     /// Sends a call; its target is in origin form, and its `Host` is there. A connection that was closed before anything of
@@ -127,15 +115,8 @@ impl Pool {
         }
     }
 
-    /// An idle connection that can be used, this thread's own before another's.
     fn take(&self) -> Option<Taken> {
-        let (here, now) = (thread::current().id(), Instant::now());
-        let mut idle = self.lock();
-        let threads = &mut idle.threads;
-        if let Some(own) = threads.iter().position(|(home, _)| *home == here) {
-            threads.swap(0, own);
-        }
-        threads.iter_mut().find_map(|(home, idle)| Some(Taken { sender: usable(idle, now)?, home: *home }))
+        self.0.lock().take(thread::current().id())
     }
 
     async fn connect(&self) -> Result<Taken, Error> {
@@ -152,13 +133,17 @@ impl Pool {
         builder.max_buf_size(MOST_HEAD).max_headers(MOST_FIELDS).writev(false);
         let (sender, connection) =
             builder.handshake(stream).await.map_err(|error| Error::Unanswered(innermost(&error)))?;
+        let home = thread::current().id();
+        self.0.lock().opened(home);
+        let open = Open { connections: Arc::downgrade(&self.0), home };
         tokio::spawn(async move {
+            let _open = open;
             // Whoever has a call on it is told as well.
             if let Err(error) = connection.with_upgrades().await {
                 log::debug!("a connection to an upstream ended: {error}");
             }
         });
-        Ok(Taken { sender, home: thread::current().id() })
+        Ok(Taken { sender, home })
     }
 
     fn receive(self, answer: Response<Incoming>, taken: Taken) -> Response<Received> {
@@ -171,41 +156,22 @@ impl Pool {
     }
 
     fn give_back(&self, taken: Taken) {
-        let Taken { sender, home } = taken;
-        if sender.is_closed() {
+        if taken.sender.is_closed() {
             return;
         }
-        let mut idle = self.lock();
-        let idle_one = Idle { sender, since: Instant::now() };
-        match idle.threads.iter_mut().find(|(thread, _)| *thread == home) {
-            Some((_, own)) if own.len() >= MOST_IDLE => return,
-            Some((_, own)) => own.push(idle_one),
-            None => idle.threads.push((home, vec![idle_one])),
-        }
-        if !idle.is_swept {
-            idle.is_swept = true;
+        let mut homes = self.0.lock();
+        homes.give_back(taken);
+        if !homes.is_swept {
+            homes.is_swept = true;
             tokio::spawn(sweep(Sweep { connections: Arc::downgrade(&self.0), is_over: false }));
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, IdleOnes> {
-        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// The last of a thread's idle connections that can be used; those used last are the last. What cannot be used and is
-/// behind it goes.
-fn usable(idle: &mut Vec<Idle>, now: Instant) -> Option<SendRequest<Body>> {
-    for at in (0..idle.len()).rev() {
-        let Idle { sender, since } = &idle[at];
-        if sender.is_closed() || now.duration_since(*since) >= IDLE {
-            idle.remove(at);
-        } else if sender.is_ready() {
-            return Some(idle.remove(at).sender);
-        }
-        // One that is not ready yet has its call's body still to send, or is about to be.
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Homes> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    None
 }
 
 /// The task that sweeps. It may go with its thread before it is over: another begins then.
@@ -217,7 +183,7 @@ struct Sweep {
 impl Drop for Sweep {
     fn drop(&mut self) {
         if let Some(connections) = self.connections.upgrade().filter(|_| !self.is_over) {
-            connections.idle.lock().unwrap_or_else(PoisonError::into_inner).is_swept = false;
+            connections.lock().is_swept = false;
         }
     }
 }
@@ -227,13 +193,9 @@ async fn sweep(mut sweep: Sweep) {
     loop {
         tokio::time::sleep(IDLE).await;
         let Some(connections) = sweep.connections.upgrade() else { return };
-        let mut idle = connections.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.threads.retain_mut(|(_, idle)| {
-            idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE);
-            !idle.is_empty()
-        });
-        if idle.threads.is_empty() {
-            idle.is_swept = false;
+        let mut homes = connections.lock();
+        if !homes.sweep() {
+            homes.is_swept = false;
             sweep.is_over = true;
             return;
         }
@@ -306,7 +268,10 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use http_body_util::BodyExt;
+    use hyper::client::conn::http1::SendRequest;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -353,7 +318,7 @@ mod tests {
     }
 
     fn idle(pool: &Pool, is: impl Fn(&SendRequest<Body>) -> bool) -> usize {
-        pool.lock().threads.iter().flat_map(|(_, idle)| idle).filter(|idle| is(&idle.sender)).count()
+        pool.0.lock().idle(is)
     }
 
     /// Waits until the connection is ready for the next call.
@@ -363,6 +328,14 @@ mod tests {
             assert!(Instant::now() < limit, "the connection never rests");
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Runs it on a thread with a runtime of its own.
+    async fn elsewhere<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+        let done = tokio::task::spawn_blocking(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+        });
+        done.await.unwrap()
     }
 
     #[tokio::test]
@@ -383,27 +356,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_of_another_thread_is_taken_before_one_is_opened_and_goes_back_there() {
+    async fn a_connection_of_another_thread_is_taken_where_there_is_none_of_its_own_and_goes_back_there() {
         let (pool, listener) = pool().await;
         let upstream = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             for _ in 0..3 {
                 answer(&mut stream, ANSWER).await;
             }
+            stream
         });
         assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         for _ in 0..2 {
             rested(&pool).await;
             let pool = pool.clone();
-            let elsewhere = tokio::task::spawn_blocking(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async { whole(pool.send(call(), false).await.unwrap()).await })
-            });
-            assert_eq!(elsewhere.await.unwrap(), "ok");
+            assert_eq!(elsewhere(async { whole(pool.send(call(), false).await.unwrap()).await }).await, "ok");
         }
-        upstream.await.unwrap();
-        let homes: Vec<_> = pool.lock().threads.iter().map(|(home, _)| *home).collect();
-        assert_eq!(homes, [thread::current().id()]);
+        let _open = upstream.await.unwrap();
+        assert_eq!(pool.0.lock().open(), [(thread::current().id(), 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_thread_whose_connections_are_busy_opens_one_and_leaves_another_threads_alone() {
+        let (pool, listener) = pool().await;
+        let upstream = tokio::spawn(async move {
+            let mut streams = Vec::new();
+            for _ in 0..3 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                answer(&mut stream, ANSWER).await;
+                streams.push(stream);
+            }
+            streams
+        });
+        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        rested(&pool).await;
+        let its = pool.clone();
+        let open = elsewhere(async move {
+            let _unread = its.clone().send(call(), true).await.unwrap();
+            assert_eq!(whole(its.clone().send(call(), false).await.unwrap()).await, "ok");
+            let open = its.0.lock().open();
+            open.iter().map(|(_, count)| *count).collect::<Vec<_>>()
+        });
+        assert_eq!(open.await, [1, 2]);
+        let _open = upstream.await.unwrap();
     }
 
     #[tokio::test]
