@@ -209,7 +209,7 @@ impl Builder {
         ];
         let sleepers = retries.clone();
         let pool = Pool::start(runner, scheduler.clone(), retries, Options { concurrency: background.concurrency });
-        let adopter = pool.adopter();
+        let (adopter, starter) = (pool.adopter(), pool.starter());
         let bounds = Bounds {
             max_body: config.server.max_body,
             read_timeout: config.server.read_timeout,
@@ -239,6 +239,9 @@ impl Builder {
             max_wait: background.max_wait,
             keep: config.media.keep,
             lease: Leases::end,
+            begin: Arc::new(move |place| {
+                starter.start(place).map(|start| -> http::Run { Box::new(move |claimed| start.run(claimed)) })
+            }),
             adopt: Arc::new(move |claimed, turn, under_way| adopter.adopt(claimed, turn, under_way)),
             drop_cancelled: Arc::new(move |rid, cancelled| match cancelled {
                 Cancelled::Running(claim) => leases.cancel(*claim),

@@ -287,6 +287,31 @@ impl Reservation {
         }
     }
 
+    /// The request is to run as soon as it is stored, where nobody waits for a turn before it.
+    ///
+    /// # Errors
+    /// The place itself: it has to wait, or the scheduler is closed.
+    pub fn begin(mut self) -> Result<Turn, Self> {
+        let mut state = self.scheduler.lock();
+        if !state.turns.is_empty() || self.scheduler.is_closed() {
+            drop(state);
+            return Err(self);
+        }
+        let Some(owner) = self.owner.take() else {
+            drop(state);
+            return Err(self);
+        };
+        state.served += 1;
+        let served = state.served;
+        state.change(&owner, |c| {
+            c.reserved -= 1;
+            c.running += 1;
+            c.served = served;
+        });
+        drop(state);
+        Ok(Turn { scheduler: self.scheduler.clone(), owner })
+    }
+
     /// The request is stored and runs already.
     #[must_use]
     pub fn run(mut self) -> Option<Turn> {
@@ -380,6 +405,24 @@ mod tests {
         assert_eq!(scheduler.reserve(user(3)).err(), Some(Refusal::QueueFull));
         let _turn = next(&scheduler).unwrap();
         assert!(scheduler.reserve(user(3)).is_ok());
+    }
+
+    #[test]
+    fn a_request_begins_as_it_is_stored_where_nobody_waits() {
+        let scheduler = Scheduler::new(Limits { queue: 100, per_user: 2 });
+        let turn = scheduler.reserve(user(1)).unwrap().begin().ok().unwrap();
+        assert_eq!((&turn.owner, scheduler.total().running), (&user(1), 1));
+        scheduler.enqueue(user(2));
+        let place = scheduler.reserve(user(1)).unwrap().begin().err().unwrap();
+        assert_eq!(scheduler.reserve(user(1)).err(), Some(Refusal::ShareFull), "its place is gone");
+        place.commit();
+        let order: Vec<_> = (0..2).map(|_| next(&scheduler).unwrap().owner.clone()).collect();
+        assert_eq!(order, [user(2), user(1)]);
+        drop(turn);
+        assert!(scheduler.lock().owners.is_empty());
+        let place = scheduler.reserve(user(1)).unwrap();
+        scheduler.close();
+        assert!(place.begin().is_err());
     }
 
     #[test]

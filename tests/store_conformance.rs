@@ -78,6 +78,44 @@ async fn an_owners_requests_are_claimed_oldest_first_and_once(store: &dyn Store)
     assert_eq!((unended[&owner(1)].running, unended[&owner(2)].waiting), (2, 1));
 }
 
+async fn what_runs_from_the_beginning_is_that_request_and_no_other(store: &dyn Store) {
+    for _ in 0..20 {
+        let new = |rid: Rid| NewRequest { rid, ..request("GET", 1) };
+        let rescued = new(store.new_rid().unwrap());
+        let others: Vec<_> = (0..8).map(|_| new(store.new_rid().unwrap())).collect();
+        let inserted = others.iter().map(|new| store.insert(new.clone()));
+        // Most times in one transaction, where the rows of the others go in behind it.
+        let (_, claim) =
+            tokio::join!(futures_util::future::join_all(inserted), store.adopt(rescued.clone(), later(60), "rescued"));
+        assert_eq!(claim.unwrap().map(|claim| (claim.rid, claim.attempt)), Some((rescued.rid, 1)));
+        assert_eq!(store.get(rescued.rid).await.unwrap().unwrap().state, State::Running);
+        for other in others {
+            assert_eq!(store.get(other.rid).await.unwrap().unwrap().state, State::Queued);
+        }
+    }
+}
+
+async fn a_request_that_begins_as_it_is_stored_is_claimed_with_it(store: &dyn Store) {
+    let key = Key { text: "key".to_owned(), fingerprint: Fingerprint::default() };
+    let new = NewRequest { key: Some(key), ..request("POST", 1) };
+    let (begun, begins) = std::sync::mpsc::channel();
+    let begin = async |rid: Rid| {
+        let begun = begun.clone();
+        let new = Arc::new(NewRequest { rid, ..new.clone() });
+        store.begin(new, later(60), Box::new(move |claimed| begun.send(claimed).unwrap())).await.unwrap()
+    };
+    assert_eq!(begin(new.rid).await, Inserted::Stored);
+    let claimed = begins.try_recv().unwrap();
+    assert_eq!((claimed.claim.rid, claimed.claim.attempt, claimed.tries), (new.rid, 1, 0));
+    assert_eq!((&claimed.owner, &claimed.call, &claimed.caller), (&new.owner, &new.call, &None));
+    let shown = store.get(new.rid).await.unwrap().unwrap();
+    assert_eq!((shown.state, shown.started.is_some()), (State::Running, true));
+    assert!(store.claim(&owner(1), now(), later(60)).await.unwrap().is_none(), "it was claimed twice");
+    assert_eq!(begin(Rid::generate(2).unwrap()).await, Inserted::Known(new.rid));
+    assert!(begins.try_recv().is_err(), "what was there already began");
+    assert!(store.finish(claimed.claim, ending(answer(None))).await.unwrap());
+}
+
 async fn a_finished_request_shows_its_answer_and_ends_with_done(store: &dyn Store) {
     let claim = claimed(store, "GET").await.claim;
     assert!(store.finish(claim, ending(answer(Some(file())))).await.unwrap());
@@ -404,6 +442,8 @@ macro_rules! on_sqlite {
 }
 
 on_sqlite!(
+    a_request_that_begins_as_it_is_stored_is_claimed_with_it,
+    what_runs_from_the_beginning_is_that_request_and_no_other,
     an_owners_requests_are_claimed_oldest_first_and_once,
     a_finished_request_shows_its_answer_and_ends_with_done,
     a_result_that_is_not_durable_yet_is_kept_until_it_is,

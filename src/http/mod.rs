@@ -88,7 +88,7 @@ pub use live::Live;
 pub use rescue::Adopt;
 pub use resource::resource;
 pub use session::SignedIn;
-pub use submit::Bounds;
+pub use submit::{Begin, Bounds, Run};
 
 /// What the routes and the middleware share.
 pub struct Shared {
@@ -136,6 +136,8 @@ pub struct Shared {
     pub keep: Keep,
     /// Until when a running request that is taken on now is held.
     pub lease: fn(Timestamp) -> Timestamp,
+    /// Begins requests as they are stored.
+    pub begin: Begin,
     /// Goes on with a rescued call.
     pub adopt: Adopt,
     /// Ends what runs or sleeps of a request that was cancelled.

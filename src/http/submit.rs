@@ -22,7 +22,7 @@ use crate::model::array::{self, Splitter};
 use crate::model::{Call, Headers, Owner, Rid, is_idempotent, prefer, target};
 use crate::routing::Upstream;
 use crate::scheduler::{Refusal, Reservation};
-use crate::store::{Inserted, Key, Known, NewRequest};
+use crate::store::{Claimed, Inserted, Key, Known, NewRequest};
 
 /// Bounds of what comes from the network.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +113,13 @@ impl Accepted {
         }
     }
 }
+
+/// Takes a place among those that run for a request that is about to be stored, where one is free and nobody waits for it;
+/// else gives back its place in the queue.
+pub type Begin = Arc<dyn Fn(Reservation) -> Result<Run, Reservation> + Send + Sync>;
+
+/// Runs the request once it is stored; dropped, its place is free again.
+pub type Run = Box<dyn FnOnce(Claimed) + Send>;
 
 /// What of `Prefer` was done (RFC 7240 section 3).
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -297,18 +304,32 @@ async fn store(
     inserted
 }
 
-/// Row committed, workers woken.
+/// Row committed, workers woken. Where a worker is free, the request is its at once.
 async fn insert(shared: &Arc<Shared>, new: Arc<NewRequest>, place: Reservation) -> Result<Inserted, Error> {
     let rid = new.rid;
     failpoint::reach(Place::BeforeInsert);
     let (shared_too, created) = (shared.clone(), new.created);
-    let stored = Box::new(move || {
+    let stored = move || {
         failpoint::reach(Place::AfterInsert);
-        place.commit();
         shared_too.watchers.submitted(rid);
         shared_too.stats.submitted(created);
-    });
-    Ok(shared.store.insert_then(new, stored).await?)
+    };
+    match (shared.begin)(place) {
+        Ok(run) => {
+            let begun = Box::new(move |claimed| {
+                stored();
+                run(claimed);
+            });
+            Ok(shared.store.begin(new, (shared.lease)(created), begun).await?)
+        }
+        Err(place) => {
+            let queued = Box::new(move || {
+                stored();
+                place.commit();
+            });
+            Ok(shared.store.insert_then(new, queued).await?)
+        }
+    }
 }
 
 /// What is looked at while a body is written.

@@ -95,6 +95,9 @@ pub enum Inserted {
 /// What follows upon an act.
 pub type Then = Box<dyn FnOnce() + Send>;
 
+/// What follows upon the beginning of a request.
+pub type Begun = Box<dyn FnOnce(Claimed) + Send>;
+
 /// What became of a request that was to be cancelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cancelled {
@@ -287,6 +290,10 @@ pub trait Store: Send + Sync {
     /// The same; `then` is run where it was stored, once it is durable and before the answer, also if nobody waits for
     /// that any more.
     async fn insert_then(&self, new: Arc<NewRequest>, then: Then) -> Result<Inserted>;
+
+    /// The same for a request that runs at once, until `lease`: as [`Store::insert`] and [`Store::claim`] in one. `then`
+    /// gets it to run.
+    async fn begin(&self, new: Arc<NewRequest>, lease: Timestamp, then: Begun) -> Result<Inserted>;
 
     /// An id for a request that is to be inserted: its row is found by it at once.
     fn new_rid(&self) -> Result<Rid>;

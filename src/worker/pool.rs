@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::retries::Retries;
 use super::run_one::{Run, Runner};
 use crate::dispatch::UnderWay;
-use crate::scheduler::{Scheduler, Turn};
+use crate::scheduler::{Reservation, Scheduler, Turn};
 use crate::store::Claimed;
 
 /// How long a worker rests when the store refuses a claim.
@@ -27,13 +27,21 @@ pub struct Options {
 
 /// The running pool.
 pub struct Pool {
-    scheduler: Scheduler,
-    permits: Arc<Semaphore>,
+    works: Arc<Works>,
     concurrency: u32,
     stop: watch::Sender<bool>,
     feeder: JoinHandle<()>,
     adopted: Arc<Semaphore>,
     adopter: Adopter,
+}
+
+/// What each worker needs.
+struct Works {
+    runner: Runner,
+    scheduler: Scheduler,
+    retries: Retries,
+    permits: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
 }
 
 /// Calls that began in the foreground and run on as requests, at most: as many as there may be connections.
@@ -69,6 +77,42 @@ impl Adopter {
     }
 }
 
+/// Begins requests as they are stored, without a turn in between. Cheap to clone.
+#[derive(Clone)]
+pub struct Starter {
+    works: Arc<Works>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// A place in the pool for a request that is about to be stored; dropped, it is free again.
+pub struct Start {
+    starter: Starter,
+    turn: Turn,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Starter {
+    /// Takes a place in the pool, where one is free and nobody waits for it.
+    ///
+    /// # Errors
+    /// The place in the queue: the request has to wait there.
+    pub fn start(&self, place: Reservation) -> Result<Start, Reservation> {
+        let Ok(permit) = self.works.permits.clone().try_acquire_owned() else { return Err(place) };
+        Ok(Start { starter: self.clone(), turn: place.begin()?, permit })
+    }
+}
+
+impl Start {
+    /// The request is stored: runs it on the pool's runtime.
+    pub fn run(self, claimed: Claimed) {
+        let Self { starter: Starter { works, runtime }, turn, permit } = self;
+        runtime.spawn(async move {
+            works.go_on(turn, Some(claimed)).await;
+            drop(permit);
+        });
+    }
+}
+
 impl Pool {
     /// Starts the pool on the current runtime.
     #[must_use]
@@ -83,9 +127,16 @@ impl Pool {
             stopping: stopping.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
-        let feeder = tokio::spawn(feed(runner, scheduler.clone(), retries, permits.clone(), stopping));
+        let works = Arc::new(Works { runner, scheduler, retries, permits, stopping });
+        let feeder = tokio::spawn(feed(works.clone()));
         let concurrency = u32::try_from(options.concurrency).unwrap_or(u32::MAX);
-        Self { scheduler, permits, concurrency, stop, feeder, adopted, adopter }
+        Self { works, concurrency, stop, feeder, adopted, adopter }
+    }
+
+    /// What begins requests as they are stored.
+    #[must_use]
+    pub fn starter(&self) -> Starter {
+        Starter { works: self.works.clone(), runtime: tokio::runtime::Handle::current() }
     }
 
     /// What goes on with calls that began in the foreground.
@@ -96,9 +147,10 @@ impl Pool {
 
     /// Takes nothing new, gives what runs until `grace` is over, then puts the rest back in the queue.
     pub async fn shut_down(self, grace: Duration) {
-        self.scheduler.close();
-        let idle =
-            || async { tokio::join!(self.permits.acquire_many(self.concurrency), self.adopted.acquire_many(ADOPTED)) };
+        self.works.scheduler.close();
+        let idle = || async {
+            tokio::join!(self.works.permits.acquire_many(self.concurrency), self.adopted.acquire_many(ADOPTED))
+        };
         if tokio::time::timeout(grace, idle()).await.is_err() {
             self.stop.send_replace(true);
             if tokio::time::timeout(LAST_WORDS, idle()).await.is_err() {
@@ -110,59 +162,51 @@ impl Pool {
 }
 
 /// Waits for a free place first and for a turn then, so that a turn is never held without being run.
-async fn feed(
-    runner: Runner,
-    scheduler: Scheduler,
-    retries: Retries,
-    permits: Arc<Semaphore>,
-    stopping: watch::Receiver<bool>,
-) {
+async fn feed(works: Arc<Works>) {
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let Some(turn) = scheduler.next().await else { return };
-        let (runner, stopping) = (runner.clone(), stopping.clone());
-        let (scheduler, retries) = (scheduler.clone(), retries.clone());
+        let Ok(permit) = works.permits.clone().acquire_owned().await else { return };
+        let Some(turn) = works.scheduler.next().await else { return };
+        let works = works.clone();
         tokio::spawn(async move {
-            work(&runner, &scheduler, &retries, turn, stopping).await;
+            works.work(turn).await;
             drop(permit);
         });
     }
 }
 
-/// Runs the turn's request, and then one after the other as long as there are turns.
-async fn work(
-    runner: &Runner,
-    scheduler: &Scheduler,
-    retries: &Retries,
-    mut turn: Turn,
-    stopping: watch::Receiver<bool>,
-) {
-    let mut claimed = match runner.claim(&turn.owner).await {
-        Ok(claimed) => claimed,
-        Err(error) => {
-            log::error!("a request could not be claimed, trying again: {error}");
-            tokio::time::sleep(PAUSE).await;
-            return scheduler.enqueue(turn.owner.clone());
+impl Works {
+    /// Runs the turn's request, and then one after the other as long as there are turns.
+    async fn work(&self, turn: Turn) {
+        match self.runner.claim(&turn.owner).await {
+            Ok(claimed) => self.go_on(turn, claimed).await,
+            Err(error) => {
+                log::error!("a request could not be claimed, trying again: {error}");
+                tokio::time::sleep(PAUSE).await;
+                self.scheduler.enqueue(turn.owner.clone());
+            }
         }
-    };
-    while let Some(request) = claimed {
-        let mut stopping = stopping.clone();
-        let stop = async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
-        };
-        let mut following = None;
-        let next = || {
-            following = scheduler.next_now();
-            following.as_ref().map(|turn| turn.owner.clone())
-        };
-        let rid = request.claim.rid;
-        let (run, after) = runner.run(request, stop, next).await;
-        claimed = after;
-        if let Run::Again(due) = run {
-            retries.add(turn.owner.clone(), rid, due);
-        }
-        let Some(next) = following else { return };
-        turn = next;
     }
-    drop(turn);
+
+    /// The same with what the turn has claimed.
+    async fn go_on(&self, mut turn: Turn, mut claimed: Option<Claimed>) {
+        while let Some(request) = claimed {
+            let mut stopping = self.stopping.clone();
+            let stop = async move {
+                let _ = stopping.wait_for(|stop| *stop).await;
+            };
+            let mut following = None;
+            let next = || {
+                following = self.scheduler.next_now();
+                following.as_ref().map(|turn| turn.owner.clone())
+            };
+            let rid = request.claim.rid;
+            let (run, after) = self.runner.run(request, stop, next).await;
+            claimed = after;
+            if let Run::Again(due) = run {
+                self.retries.add(turn.owner.clone(), rid, due);
+            }
+            let Some(next) = following else { return };
+            turn = next;
+        }
+    }
 }

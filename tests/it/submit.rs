@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
+use crate::common::events::holding;
 use crate::common::{TestServer, assert_submitted, error_of};
 
 #[test]
@@ -219,5 +220,21 @@ fn a_caller_who_hangs_up_after_submitting_cancels_nothing() {
     let rids: Vec<_> = (0..20).map(|_| server.submit("GET", "/v2.5/users")).collect();
     for rid in rids {
         assert_eq!(server.finished(&rid)["status"], "200");
+    }
+}
+
+#[test]
+fn where_a_worker_is_free_a_request_runs_from_the_moment_it_is_accepted() {
+    let (gate, upstream) = holding();
+    let server = TestServer::options().config(&upstream.table("/up")).start();
+    let submit = |method: &&str| {
+        let rid = server.submit(method, "/up");
+        assert_eq!(server.get(&format!("/bgrs/{rid}")).expect(200).json()[0]["status_name"], "running", "{method}");
+        rid
+    };
+    let rids: Vec<_> = ["GET", "POST", "PUT", "DELETE", "GET"].iter().map(submit).collect();
+    drop(gate);
+    for rid in rids {
+        assert_eq!(server.ended(&rid)["status_name"], "finished");
     }
 }

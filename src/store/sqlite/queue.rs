@@ -93,6 +93,26 @@ pub fn insert(connection: &Connection, memory: &Memory, new: &Arc<NewRequest>) -
     Ok(Inserted::Stored)
 }
 
+/// Adds a row for a request that runs from the beginning.
+pub fn insert_running(
+    connection: &Connection,
+    memory: &Memory,
+    new: &Arc<NewRequest>,
+    lease: Timestamp,
+) -> Result<(Inserted, Option<Claim>)> {
+    let inserted = insert(connection, memory, new)?;
+    if inserted != Inserted::Stored {
+        return Ok((inserted, None));
+    }
+    memory.flush(connection)?;
+    // Not the last row that was inserted: others may have gone into the table with it.
+    let sql = "SELECT id FROM bgrs WHERE rid = ?";
+    let id = connection.prepare_cached(sql)?.query_row([new.rid.encode(&mut [0; 32])], |row| row.get(0))?;
+    let sql = "UPDATE bgrs SET status_id = 2, attempts = 1, started_dt = ?, lease_dt = ? WHERE id = ?";
+    connection.prepare_cached(sql)?.execute(params![time::format(new.created), time::format(lease), id])?;
+    Ok((inserted, Some(Claim { id, rid: new.rid, attempt: 1 })))
+}
+
 /// Whether the caller is still as remembered. The row is looked at where users can have changed since it was.
 fn vouches(connection: &Connection, marks: &Marks, known: &Known) -> Result<bool> {
     let mark = marks.within();

@@ -10,14 +10,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::Sqlite;
 use super::keys;
 use super::list::list;
-use super::queue::{cancel, claim, finish, heartbeat, insert, requeue, rescue, retry};
+use super::queue::{cancel, claim, finish, heartbeat, insert, insert_running, requeue, rescue, retry};
 use super::rows::{CALL, REQUEST, add_detail, read_call, read_leftover, read_request, read_rid, read_state};
-use super::users::is_still;
+use super::users::{caller, is_still};
 use super::writer::Lane;
 use crate::model::{Call, Owner, Rid, time};
 use crate::store::{
-    Cancelled, Claim, Claimed, Detail, Ending, Filter, Fingerprint, Inserted, Known, Lapsed, Leftover, NewRequest,
-    Request, Rescued, Result, Results, Standing, Store, Then, Unended,
+    Begun, Cancelled, Claim, Claimed, Detail, Ending, Filter, Fingerprint, Inserted, Known, Lapsed, Leftover,
+    NewRequest, Request, Rescued, Result, Results, Standing, Store, Then, Unended,
 };
 
 #[async_trait]
@@ -31,6 +31,22 @@ impl Store for Sqlite {
             }
         };
         self.writer.run(Lane::Call, act, then).await
+    }
+
+    async fn begin(&self, new: Arc<NewRequest>, lease: Timestamp, then: Begun) -> Result<Inserted> {
+        let memory = self.memory.clone();
+        let act = move |connection: &Connection| {
+            let (inserted, claim) = insert_running(connection, &memory, &new, lease)?;
+            let Some(claim) = claim else { return Ok((inserted, None)) };
+            let (owner, caller, call) = (new.owner.clone(), caller(connection, &new.owner)?, new.call.clone());
+            Ok((inserted, Some(Claimed { claim, owner, caller, tries: 0, call })))
+        };
+        let then = |(_, claimed): &(Inserted, Option<Claimed>)| {
+            if let Some(claimed) = claimed {
+                then(claimed.clone());
+            }
+        };
+        Ok(self.writer.run(Lane::Call, act, then).await?.0)
     }
 
     fn new_rid(&self) -> Result<Rid> {
@@ -154,16 +170,11 @@ impl Store for Sqlite {
     async fn adopt(&self, new: NewRequest, lease: Timestamp, detail: &str) -> Result<Option<Claim>> {
         let (memory, new, detail) = (self.memory.clone(), Arc::new(new), detail.to_owned());
         self.write(move |connection| {
-            if insert(connection, &memory, &new)? != Inserted::Stored {
-                return Ok(None);
+            let (_, claim) = insert_running(connection, &memory, &new, lease)?;
+            if let Some(claim) = claim {
+                add_detail(connection, claim.id, &time::format(new.created), &detail)?;
             }
-            memory.flush(connection)?;
-            let claim = Claim { id: connection.last_insert_rowid(), rid: new.rid, attempt: 1 };
-            let now = time::format(new.created);
-            let sql = "UPDATE bgrs SET status_id = 2, attempts = 1, started_dt = ?, lease_dt = ? WHERE id = ?";
-            connection.prepare_cached(sql)?.execute(params![now, time::format(lease), claim.id])?;
-            add_detail(connection, claim.id, &now, &detail)?;
-            Ok(Some(claim))
+            Ok(claim)
         })
         .await
     }
