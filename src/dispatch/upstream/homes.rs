@@ -1,7 +1,7 @@
 //! Which connection a call takes. Each is driven by the thread that has opened it, its home. A call takes an idle one of its
-//! own thread; one of another thread only where its own has none open at all, since two threads are woken for each step of
-//! such a call. So threads that have much to do come to have connections of their own, and calls one after the other share
-//! one, whatever thread they come to.
+//! own thread; one of another thread only where its own has none open at all, or many, since two threads are woken for each
+//! step of such a call. So threads that have much to do come to have connections of their own, and calls one after the other
+//! share one, whatever thread they come to.
 
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -15,6 +15,9 @@ pub const IDLE: Duration = Duration::from_secs(4);
 
 /// Idle connections of each thread at most.
 const MOST_IDLE: usize = 256;
+
+/// How many connections a thread opens before it takes another's that is idle: an upstream may have a process for each.
+const MANY: usize = 64;
 
 /// The connections by the threads that drive them.
 #[derive(Default)]
@@ -49,8 +52,8 @@ impl Homes {
         let now = Instant::now();
         let usable = |home: &mut Home| Some(Taken { sender: home.usable(now)?, home: home.thread });
         match self.homes.iter_mut().find(|home| home.thread == here) {
-            Some(own) if own.open > 0 => usable(own),
-            _ => self.homes.iter_mut().find_map(usable),
+            Some(own) if (1..MANY).contains(&own.open) => usable(own),
+            own => own.and_then(usable).or_else(|| self.homes.iter_mut().find_map(usable)),
         }
     }
 
