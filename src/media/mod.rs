@@ -1,6 +1,7 @@
 //! Bytes: the bodies of requests and the results.
 //!
-//! A file appears under its name whole and durable, or not at all.
+//! A file appears under its name whole and durable, or not at all; a small result whole, and its bytes are given back to be
+//! kept elsewhere until it is durable: a crash may tear it.
 
 pub mod fs;
 mod name;
@@ -77,8 +78,8 @@ pub trait Sink: Send {
     fn written(&self) -> u64;
 
     /// Puts the file under `file`'s name, replacing one that is there; it is durable then, or comes with its bytes
-    /// (small results alone). A crash before its return leaves a temporary file, or a file without a row; the sweep
-    /// removes both.
+    /// (small results alone). A crash before its return leaves a temporary file, or a file without a row (torn,
+    /// where it is small); the sweep removes both.
     async fn commit(self: Box<Self>, file: File) -> Result<Stored>;
 }
 

@@ -1,6 +1,7 @@
 //! The folder itself: paths, names that come and go, and the room that results may take.
 
 use std::fs::{self, File as OsFile};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,8 +84,10 @@ impl Folder {
         let path = self.path(file)?;
         let _names = self.names();
         let replaced = self.room_of(file, &path);
-        let written = fs::write(&path, bytes);
+        // Where this fails, all is as it was.
+        let mut made = OsFile::create(&path)?;
         self.give_room(replaced);
+        let written = made.write_all(bytes);
         if written.is_err()
             && let Err(error) = fs::remove_file(&path)
         {

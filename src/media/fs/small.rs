@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::folder::{Folder, Room};
 use crate::media::{Error, File, Result};
-use crate::post::{self, Known, Letter, Post};
+use crate::post::{self, Letter, Post, Remembered};
 use crate::priority;
 
 /// Files that are written before those who wait for them are told, at most: the first does not wait long for the last.
@@ -37,9 +37,9 @@ struct Written {
 }
 
 impl Letter for Written {
-    fn known() -> &'static LocalKey<Known<Self>> {
-        thread_local!(static KNOWN: Known<Written> = const { Known::new(None) });
-        &KNOWN
+    fn remembered() -> &'static LocalKey<Remembered<Self>> {
+        thread_local!(static REMEMBERED: Remembered<Written> = const { Remembered::new(None) });
+        &REMEMBERED
     }
 
     fn post(&self) -> Option<&Post<Self>> {
