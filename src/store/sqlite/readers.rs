@@ -1,5 +1,6 @@
 //! A few threads that read, each on a connection of the r2d2 pool.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,12 +79,18 @@ fn stopped() -> Error {
 /// Looks at once for those that wait already: each snapshot of its own would take and give back a lock on the file.
 /// Whoever asks later than the snapshot begins is to see what was committed until then, and is not among these.
 fn together(connection: &Connection, looks: Vec<Look>) {
+    // One that panics takes neither the thread nor the others' snapshot with it; its caller gets an error.
+    let look = |look: Look| {
+        if catch_unwind(AssertUnwindSafe(|| look(connection))).is_err() {
+            log::error!("a look at the database panicked");
+        }
+    };
     if looks.len() == 1 {
-        return looks.into_iter().for_each(|look| look(connection));
+        return looks.into_iter().for_each(look);
     }
     // Where it cannot begin, each look has a snapshot of its own.
     let begun = execute(connection, "BEGIN");
-    looks.into_iter().for_each(|look| look(connection));
+    looks.into_iter().for_each(look);
     if let Err(error) = begun.and_then(|()| execute(connection, "COMMIT")) {
         log::warn!("a snapshot was not shared: {error}");
     }
