@@ -240,7 +240,7 @@ impl Builder {
             keep: config.media.keep,
             lease: Leases::end,
             begin: Arc::new(move |place| {
-                starter.start(place).map(|start| -> http::Run { Box::new(move |claimed| start.run(claimed)) })
+                starter.start(place).map(|start| -> http::Start { Box::new(move |claimed| start.run(claimed)) })
             }),
             adopt: Arc::new(move |claimed, turn, under_way| adopter.adopt(claimed, turn, under_way)),
             drop_cancelled: Arc::new(move |rid, cancelled| match cancelled {

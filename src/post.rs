@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 /// What is sent: an answer, and to whom.
 pub trait Letter: Send + Sized + 'static {
     /// Where each thread remembers the post of its runtime.
-    fn known() -> &'static LocalKey<Known<Self>>;
+    fn remembered() -> &'static LocalKey<Remembered<Self>>;
     /// The post of whoever waits for it; `None`: it is opened wherever it was written.
     fn post(&self) -> Option<&Post<Self>>;
     /// Hands it over.
@@ -19,7 +19,7 @@ pub trait Letter: Send + Sized + 'static {
 }
 
 /// The post that a thread remembers.
-pub type Known<L> = RefCell<Option<(Id, Post<L>)>>;
+pub type Remembered<L> = RefCell<Option<(Id, Post<L>)>>;
 
 /// Where the answers for one runtime go. What lies in it is bounded by those who wait.
 pub struct Post<L>(Arc<UnboundedSender<Vec<L>>>);
@@ -34,11 +34,11 @@ impl<L: Letter> Post<L> {
     /// That of the runtime that the current thread is in; opened where there is none yet.
     pub fn here() -> Self {
         let runtime = Handle::current();
-        L::known().with_borrow_mut(|known| match known {
+        L::remembered().with_borrow_mut(|remembered| match remembered {
             Some((id, post)) if *id == runtime.id() && !post.0.is_closed() => post.clone(),
             _ => {
                 let post = Self::open(&runtime);
-                *known = Some((runtime.id(), post.clone()));
+                *remembered = Some((runtime.id(), post.clone()));
                 post
             }
         })

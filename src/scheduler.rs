@@ -55,6 +55,8 @@ struct State {
     /// Owners with something to run: whoever has the fewest running first, then who waited longest for a turn.
     turns: BTreeSet<(usize, u64, Owner)>,
     waiting: usize,
+    /// Turns that were given, for which nothing is claimed yet.
+    unclaimed: usize,
     served: u64,
 }
 
@@ -188,10 +190,11 @@ impl Scheduler {
             c.running += 1;
             c.served = served;
         });
+        state.unclaimed += 1;
         if more {
             self.shared.changed.notify_one();
         }
-        Some(Turn { scheduler: self.clone(), owner })
+        Some(Turn { scheduler: self.clone(), owner, is_claimed: false })
     }
 
     /// How many wait, sleep and run, of all owners.
@@ -287,13 +290,14 @@ impl Reservation {
         }
     }
 
-    /// The request is to run as soon as it is stored, where nobody waits for a turn before it.
+    /// The request is to run as soon as it is stored, where nobody waits for a turn before it, or has one and not claimed
+    /// its request yet: none is overtaken.
     ///
     /// # Errors
     /// The place itself: it has to wait, or the scheduler is closed.
     pub fn begin(mut self) -> Result<Turn, Self> {
         let mut state = self.scheduler.lock();
-        if !state.turns.is_empty() || self.scheduler.is_closed() {
+        if !state.turns.is_empty() || state.unclaimed > 0 || self.scheduler.is_closed() {
             drop(state);
             return Err(self);
         }
@@ -309,7 +313,7 @@ impl Reservation {
             c.served = served;
         });
         drop(state);
-        Ok(Turn { scheduler: self.scheduler.clone(), owner })
+        Ok(Turn { scheduler: self.scheduler.clone(), owner, is_claimed: true })
     }
 
     /// The request is stored and runs already.
@@ -320,7 +324,7 @@ impl Reservation {
             c.reserved -= 1;
             c.running += 1;
         });
-        Some(Turn { scheduler: self.scheduler.clone(), owner })
+        Some(Turn { scheduler: self.scheduler.clone(), owner, is_claimed: true })
     }
 }
 
@@ -337,10 +341,21 @@ pub struct Turn {
     scheduler: Scheduler,
     /// Whose request to claim.
     pub owner: Owner,
+    is_claimed: bool,
+}
+
+impl Turn {
+    /// A request was claimed for it, or there was none.
+    pub fn claimed(&mut self) {
+        if !std::mem::replace(&mut self.is_claimed, true) {
+            self.scheduler.lock().unclaimed -= 1;
+        }
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.claimed();
         self.scheduler.change(&self.owner, |c| c.running -= 1);
     }
 }
@@ -418,7 +433,11 @@ mod tests {
         place.commit();
         let order: Vec<_> = (0..2).map(|_| next(&scheduler).unwrap().owner.clone()).collect();
         assert_eq!(order, [user(2), user(1)]);
-        drop(turn);
+        scheduler.enqueue(user(2));
+        let mut given = next(&scheduler).unwrap();
+        let place = scheduler.reserve(user(1)).unwrap().begin().err().unwrap();
+        given.claimed();
+        drop((place.begin().ok().unwrap(), given, turn));
         assert!(scheduler.lock().owners.is_empty());
         let place = scheduler.reserve(user(1)).unwrap();
         scheduler.close();

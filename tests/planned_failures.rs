@@ -84,13 +84,15 @@ mod with_failpoints {
 
     #[test]
     fn a_row_without_its_202_runs_all_the_same() {
-        let mut server = armed("after-insert");
-        let sent = send(&server, "GET", "/v2.5/users/me?bgrs=yes", "");
-        die_there(&mut server, "after-insert");
-        sent.join().unwrap();
-        let rid: String =
-            server.db().query_row("SELECT rid FROM bgrs", [], |row| row.get(0)).expect("the row is there");
-        server.finished(&rid);
+        for (method, target, body) in [("GET", "/v2.5/users/me", ""), ("POST", "/v2.5/users", user().as_str())] {
+            let mut server = armed("after-insert");
+            let sent = send(&server, method, &format!("{target}?bgrs=yes"), body);
+            die_there(&mut server, "after-insert");
+            sent.join().unwrap();
+            let rid: String =
+                server.db().query_row("SELECT rid FROM bgrs", [], |row| row.get(0)).expect("the row is there");
+            server.finished(&rid);
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ async fn a_request_that_begins_as_it_is_stored_is_claimed_with_it(store: &dyn St
     let begin = async |rid: Rid| {
         let begun = begun.clone();
         let new = Arc::new(NewRequest { rid, ..new.clone() });
-        store.begin(new, later(60), Box::new(move |claimed| begun.send(claimed).unwrap())).await.unwrap()
+        store.begin(new, now(), later(60), Box::new(move |claimed| begun.send(claimed).unwrap())).await.unwrap()
     };
     assert_eq!(begin(new.rid).await, Inserted::Stored);
     let claimed = begins.try_recv().unwrap();

@@ -88,7 +88,7 @@ pub use live::Live;
 pub use rescue::Adopt;
 pub use resource::resource;
 pub use session::SignedIn;
-pub use submit::{Begin, Bounds, Run};
+pub use submit::{Begin, Bounds, Start};
 
 /// What the routes and the middleware share.
 pub struct Shared {

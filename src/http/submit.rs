@@ -116,10 +116,10 @@ impl Accepted {
 
 /// Takes a place among those that run for a request that is about to be stored, where one is free and nobody waits for it;
 /// else gives back its place in the queue.
-pub type Begin = Arc<dyn Fn(Reservation) -> Result<Run, Reservation> + Send + Sync>;
+pub type Begin = Arc<dyn Fn(Reservation) -> Result<Start, Reservation> + Send + Sync>;
 
 /// Runs the request once it is stored; dropped, its place is free again.
-pub type Run = Box<dyn FnOnce(Claimed) + Send>;
+pub type Start = Box<dyn FnOnce(Claimed) + Send>;
 
 /// What of `Prefer` was done (RFC 7240 section 3).
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -304,7 +304,8 @@ async fn store(
     inserted
 }
 
-/// Row committed, workers woken. Where a worker is free, the request is its at once.
+/// Row committed, workers woken. A call that may be made twice is a free worker's at once. Of any other a crash in between
+/// would leave a running row, and nobody could say that it had not begun.
 async fn insert(shared: &Arc<Shared>, new: Arc<NewRequest>, place: Reservation) -> Result<Inserted, Error> {
     let rid = new.rid;
     failpoint::reach(Place::BeforeInsert);
@@ -314,13 +315,15 @@ async fn insert(shared: &Arc<Shared>, new: Arc<NewRequest>, place: Reservation) 
         shared_too.watchers.submitted(rid);
         shared_too.stats.submitted(created);
     };
-    match (shared.begin)(place) {
-        Ok(run) => {
+    let begins = if new.call.repeatable { (shared.begin)(place) } else { Err(place) };
+    match begins {
+        Ok(start) => {
             let begun = Box::new(move |claimed| {
                 stored();
-                run(claimed);
+                start(claimed);
             });
-            Ok(shared.store.begin(new, (shared.lease)(created), begun).await?)
+            let now = shared.clock.now();
+            Ok(shared.store.begin(new, now, (shared.lease)(now), begun).await?)
         }
         Err(place) => {
             let queued = Box::new(move || {

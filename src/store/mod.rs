@@ -293,7 +293,7 @@ pub trait Store: Send + Sync {
 
     /// The same for a request that runs at once, until `lease`: as [`Store::insert`] and [`Store::claim`] in one. `then`
     /// gets it to run.
-    async fn begin(&self, new: Arc<NewRequest>, lease: Timestamp, then: Begun) -> Result<Inserted>;
+    async fn begin(&self, new: Arc<NewRequest>, now: Timestamp, lease: Timestamp, then: Begun) -> Result<Inserted>;
 
     /// An id for a request that is to be inserted: its row is found by it at once.
     fn new_rid(&self) -> Result<Rid>;

@@ -27,7 +27,7 @@ pub struct Options {
 
 /// The running pool.
 pub struct Pool {
-    works: Arc<Works>,
+    shared: Arc<Shared>,
     concurrency: u32,
     stop: watch::Sender<bool>,
     feeder: JoinHandle<()>,
@@ -35,8 +35,8 @@ pub struct Pool {
     adopter: Adopter,
 }
 
-/// What each worker needs.
-struct Works {
+/// What its workers share.
+struct Shared {
     runner: Runner,
     scheduler: Scheduler,
     retries: Retries,
@@ -80,7 +80,7 @@ impl Adopter {
 /// Begins requests as they are stored, without a turn in between. Cheap to clone.
 #[derive(Clone)]
 pub struct Starter {
-    works: Arc<Works>,
+    shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -92,12 +92,13 @@ pub struct Start {
 }
 
 impl Starter {
-    /// Takes a place in the pool, where one is free and nobody waits for it.
+    /// Takes a place in the pool, where one is free and nobody waits for it. The last one that is free is not: what is
+    /// queued is fed to that.
     ///
     /// # Errors
     /// The place in the queue: the request has to wait there.
     pub fn start(&self, place: Reservation) -> Result<Start, Reservation> {
-        let Ok(permit) = self.works.permits.clone().try_acquire_owned() else { return Err(place) };
+        let Ok(permit) = self.shared.permits.clone().try_acquire_owned() else { return Err(place) };
         Ok(Start { starter: self.clone(), turn: place.begin()?, permit })
     }
 }
@@ -105,9 +106,9 @@ impl Starter {
 impl Start {
     /// The request is stored: runs it on the pool's runtime.
     pub fn run(self, claimed: Claimed) {
-        let Self { starter: Starter { works, runtime }, turn, permit } = self;
+        let Self { starter: Starter { shared, runtime }, turn, permit } = self;
         runtime.spawn(async move {
-            works.go_on(turn, Some(claimed)).await;
+            shared.go_on(turn, Some(claimed)).await;
             drop(permit);
         });
     }
@@ -127,16 +128,16 @@ impl Pool {
             stopping: stopping.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
-        let works = Arc::new(Works { runner, scheduler, retries, permits, stopping });
-        let feeder = tokio::spawn(feed(works.clone()));
+        let shared = Arc::new(Shared { runner, scheduler, retries, permits, stopping });
+        let feeder = tokio::spawn(feed(shared.clone()));
         let concurrency = u32::try_from(options.concurrency).unwrap_or(u32::MAX);
-        Self { works, concurrency, stop, feeder, adopted, adopter }
+        Self { shared, concurrency, stop, feeder, adopted, adopter }
     }
 
     /// What begins requests as they are stored.
     #[must_use]
     pub fn starter(&self) -> Starter {
-        Starter { works: self.works.clone(), runtime: tokio::runtime::Handle::current() }
+        Starter { shared: self.shared.clone(), runtime: tokio::runtime::Handle::current() }
     }
 
     /// What goes on with calls that began in the foreground.
@@ -147,9 +148,9 @@ impl Pool {
 
     /// Takes nothing new, gives what runs until `grace` is over, then puts the rest back in the queue.
     pub async fn shut_down(self, grace: Duration) {
-        self.works.scheduler.close();
+        self.shared.scheduler.close();
         let idle = || async {
-            tokio::join!(self.works.permits.acquire_many(self.concurrency), self.adopted.acquire_many(ADOPTED))
+            tokio::join!(self.shared.permits.acquire_many(self.concurrency), self.adopted.acquire_many(ADOPTED))
         };
         if tokio::time::timeout(grace, idle()).await.is_err() {
             self.stop.send_replace(true);
@@ -162,23 +163,26 @@ impl Pool {
 }
 
 /// Waits for a free place first and for a turn then, so that a turn is never held without being run.
-async fn feed(works: Arc<Works>) {
+async fn feed(shared: Arc<Shared>) {
     loop {
-        let Ok(permit) = works.permits.clone().acquire_owned().await else { return };
-        let Some(turn) = works.scheduler.next().await else { return };
-        let works = works.clone();
+        let Ok(permit) = shared.permits.clone().acquire_owned().await else { return };
+        let Some(turn) = shared.scheduler.next().await else { return };
+        let shared = shared.clone();
         tokio::spawn(async move {
-            works.work(turn).await;
+            shared.work(turn).await;
             drop(permit);
         });
     }
 }
 
-impl Works {
+impl Shared {
     /// Runs the turn's request, and then one after the other as long as there are turns.
-    async fn work(&self, turn: Turn) {
+    async fn work(&self, mut turn: Turn) {
         match self.runner.claim(&turn.owner).await {
-            Ok(claimed) => self.go_on(turn, claimed).await,
+            Ok(claimed) => {
+                turn.claimed();
+                self.go_on(turn, claimed).await;
+            }
             Err(error) => {
                 log::error!("a request could not be claimed, trying again: {error}");
                 tokio::time::sleep(PAUSE).await;
@@ -207,6 +211,7 @@ impl Works {
             }
             let Some(next) = following else { return };
             turn = next;
+            turn.claimed();
         }
     }
 }

@@ -79,11 +79,18 @@ impl Inserts {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Inserts all that there are.
-    pub fn flush(&self, connection: &Connection, keys: &Keys, numbers: &Numbers) -> Result<()> {
+    /// Inserts all that there are, and `then` does something with them. Their keys come last: they are kept in memory, and
+    /// what fails behind them would leave there what the table has not.
+    pub fn flush_and<T>(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        numbers: &Numbers,
+        then: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let mut rows = self.take();
         match rows.as_mut_slice() {
-            [] => return Ok(()),
+            [] => {}
             [new] => insert_one(connection, numbers, new)?,
             // Where one fails, the writer runs the acts again, each by itself.
             many => {
@@ -92,7 +99,11 @@ impl Inserts {
             }
         }
         let keyed: Vec<_> = rows.iter().filter_map(|new| Some((new.hash?, new.number?))).collect();
-        if keyed.is_empty() { Ok(()) } else { keys.add(connection, &keyed) }
+        let done = then()?;
+        if !keyed.is_empty() {
+            keys.add(connection, &keyed)?;
+        }
+        Ok(done)
     }
 }
 

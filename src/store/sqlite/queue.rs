@@ -32,7 +32,12 @@ pub struct Memory {
 impl Memory {
     /// Lets the table have all rows: to be called before anything looks at it.
     pub fn flush(&self, connection: &Connection) -> Result<()> {
-        self.inserts.flush(connection, &self.keys, &self.numbers)
+        self.flush_and(connection, || Ok(()))
+    }
+
+    /// The same, and `then` something with the rows.
+    fn flush_and<T>(&self, connection: &Connection, then: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.inserts.flush_and(connection, &self.keys, &self.numbers, then)
     }
 }
 
@@ -98,18 +103,21 @@ pub fn insert_running(
     connection: &Connection,
     memory: &Memory,
     new: &Arc<NewRequest>,
+    now: Timestamp,
     lease: Timestamp,
 ) -> Result<(Inserted, Option<Claim>)> {
     let inserted = insert(connection, memory, new)?;
     if inserted != Inserted::Stored {
         return Ok((inserted, None));
     }
-    memory.flush(connection)?;
-    // Not the last row that was inserted: others may have gone into the table with it.
-    let sql = "SELECT id FROM bgrs WHERE rid = ?";
-    let id = connection.prepare_cached(sql)?.query_row([new.rid.encode(&mut [0; 32])], |row| row.get(0))?;
-    let sql = "UPDATE bgrs SET status_id = 2, attempts = 1, started_dt = ?, lease_dt = ? WHERE id = ?";
-    connection.prepare_cached(sql)?.execute(params![time::format(new.created), time::format(lease), id])?;
+    let id = memory.flush_and(connection, || {
+        // Not the last row that was inserted: others may have gone into the table with it.
+        let sql = "SELECT id FROM bgrs WHERE rid = ?";
+        let id = connection.prepare_cached(sql)?.query_row([new.rid.encode(&mut [0; 32])], |row| row.get(0))?;
+        let sql = "UPDATE bgrs SET status_id = 2, attempts = 1, started_dt = ?, lease_dt = ? WHERE id = ?";
+        connection.prepare_cached(sql)?.execute(params![time::format(now), time::format(lease), id])?;
+        Ok(id)
+    })?;
     Ok((inserted, Some(Claim { id, rid: new.rid, attempt: 1 })))
 }
 

@@ -33,13 +33,15 @@ impl Store for Sqlite {
         self.writer.run(Lane::Call, act, then).await
     }
 
-    async fn begin(&self, new: Arc<NewRequest>, lease: Timestamp, then: Begun) -> Result<Inserted> {
+    async fn begin(&self, new: Arc<NewRequest>, now: Timestamp, lease: Timestamp, then: Begun) -> Result<Inserted> {
         let memory = self.memory.clone();
         let act = move |connection: &Connection| {
-            let (inserted, claim) = insert_running(connection, &memory, &new, lease)?;
-            let Some(claim) = claim else { return Ok((inserted, None)) };
-            let (owner, caller, call) = (new.owner.clone(), caller(connection, &new.owner)?, new.call.clone());
-            Ok((inserted, Some(Claimed { claim, owner, caller, tries: 0, call })))
+            let caller = caller(connection, &new.owner)?;
+            let (inserted, claim) = insert_running(connection, &memory, &new, now, lease)?;
+            let (owner, call) = (&new.owner, &new.call);
+            let claimed =
+                claim.map(|claim| Claimed { claim, owner: owner.clone(), caller, tries: 0, call: call.clone() });
+            Ok((inserted, claimed))
         };
         let then = |(_, claimed): &(Inserted, Option<Claimed>)| {
             if let Some(claimed) = claimed {
@@ -170,7 +172,7 @@ impl Store for Sqlite {
     async fn adopt(&self, new: NewRequest, lease: Timestamp, detail: &str) -> Result<Option<Claim>> {
         let (memory, new, detail) = (self.memory.clone(), Arc::new(new), detail.to_owned());
         self.write(move |connection| {
-            let (_, claim) = insert_running(connection, &memory, &new, lease)?;
+            let (_, claim) = insert_running(connection, &memory, &new, new.created, lease)?;
             if let Some(claim) = claim {
                 add_detail(connection, claim.id, &time::format(new.created), &detail)?;
             }

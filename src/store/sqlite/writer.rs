@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvError, Sender, select_biased, unbounded};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::post::{self, Known, Letter, Post};
+use crate::post::{self, Letter, Post, Remembered};
 use crate::store::{Error, Result};
 
 /// Acts of calls in one transaction at most. More only delays the first one's answer.
@@ -72,9 +72,9 @@ pub struct Answered {
 }
 
 impl Letter for Answered {
-    fn known() -> &'static LocalKey<Known<Self>> {
-        thread_local!(static KNOWN: Known<Answered> = const { Known::new(None) });
-        &KNOWN
+    fn remembered() -> &'static LocalKey<Remembered<Self>> {
+        thread_local!(static REMEMBERED: Remembered<Answered> = const { Remembered::new(None) });
+        &REMEMBERED
     }
 
     fn post(&self) -> Option<&Post<Self>> {
