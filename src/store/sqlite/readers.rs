@@ -116,3 +116,23 @@ fn serve_while_asked(connection: &Connection, first: Vec<Look>, reader: &Reader)
         log::warn!("a page cache was not given back: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_look_that_panics_leaves_its_reader_and_those_that_share_its_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sqlite3");
+        Connection::open(&path).unwrap().execute_batch("PRAGMA journal_mode = wal").unwrap();
+        let readers = Readers::start(&path, 1).unwrap();
+        for _ in 0..10 {
+            let panics = readers.run::<()>(|_| panic!("on purpose"));
+            let (first, panicked, last) = tokio::join!(readers.run(|_| Ok(1)), panics, readers.run(|_| Ok(2)));
+            assert_eq!((first.unwrap(), last.unwrap()), (1, 2));
+            assert!(panicked.is_err());
+        }
+        assert!(readers.run(|connection| Ok(connection.is_autocommit())).await.unwrap(), "a snapshot is left open");
+    }
+}
