@@ -63,28 +63,39 @@ fn lookups(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     Ok(fs::remove_file(path)?)
 }
 
+/// Makes a file of this draft under this path.
+type Way = fn(&Path, &Path) -> anyhow::Result<()>;
+
 fn files(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
-    for (synced, how) in [(false, "not synced"), (true, "each synced")] {
+    let ways: [(&str, Way); 3] = [
+        ("written under their names, not synced", |_, path| write(path, false)),
+        ("written and renamed, not synced", |draft, path| write(draft, false).and_then(|()| rename(draft, path))),
+        ("written and renamed, each synced", |draft, path| write(draft, true).and_then(|()| rename(draft, path))),
+    ];
+    for (how, place) in ways {
         let dir = bench.fresh("files");
         fs::create_dir(&dir)?;
         let mut number = 0;
         let rate = rate(bench, || {
             number += 1;
-            place(&dir, number, synced)
+            place(&dir.join(format!("{number}.part")), &dir.join(number.to_string()))
         })?;
-        report.note(format!("limit: files of a small result, written and renamed, {how}"), per_second(rate));
+        report.note(format!("limit: files of a small result, {how}"), per_second(rate));
     }
     Ok(())
 }
 
-fn place(dir: &Path, number: u64, synced: bool) -> anyhow::Result<()> {
-    let (draft, path) = (dir.join(format!("{number}.part")), dir.join(number.to_string()));
-    let mut file = File::create(&draft)?;
+fn write(path: &Path, synced: bool) -> anyhow::Result<()> {
+    let mut file = File::create(path)?;
     file.write_all(&RESULT)?;
     if synced {
         file.sync_data()?;
     }
-    Ok(fs::rename(draft, path)?)
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
+    Ok(fs::rename(from, to)?)
 }
 
 /// An answer of actix-web with nothing behind it, by the load client that takes its share of the machine.
