@@ -308,6 +308,17 @@ mod tests {
         stream.write_all(answer).await.unwrap();
     }
 
+    /// Answers one call on each of so many connections, and leaves them open.
+    async fn answers(listener: TcpListener, count: usize) -> Vec<TcpStream> {
+        let mut streams = Vec::new();
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, ANSWER).await;
+            streams.push(stream);
+        }
+        streams
+    }
+
     /// The end of a connection, seen from the other side.
     async fn closed(stream: &mut TcpStream) {
         assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
@@ -378,15 +389,7 @@ mod tests {
     #[tokio::test]
     async fn a_thread_whose_connections_are_busy_opens_one_and_leaves_another_threads_alone() {
         let (pool, listener) = pool().await;
-        let upstream = tokio::spawn(async move {
-            let mut streams = Vec::new();
-            for _ in 0..3 {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                answer(&mut stream, ANSWER).await;
-                streams.push(stream);
-            }
-            streams
-        });
+        let upstream = tokio::spawn(answers(listener, 3));
         assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         rested(&pool).await;
         let its = pool.clone();
@@ -440,15 +443,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_over_a_connection_of_its_own_leaves_those_that_are_idle() {
         let (pool, listener) = pool().await;
-        let upstream = tokio::spawn(async move {
-            let mut streams = Vec::new();
-            for _ in 0..2 {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                answer(&mut stream, ANSWER).await;
-                streams.push(stream);
-            }
-            streams
-        });
+        let upstream = tokio::spawn(answers(listener, 2));
         assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
         rested(&pool).await;
         assert_eq!(whole(pool.clone().send(call(), true).await.unwrap()).await, "ok");
