@@ -297,11 +297,8 @@ impl Reservation {
     /// The place itself: it has to wait, or the scheduler is closed.
     pub fn begin(mut self) -> Result<Turn, Self> {
         let mut state = self.scheduler.lock();
-        if !state.turns.is_empty() || state.unclaimed > 0 || self.scheduler.is_closed() {
-            drop(state);
-            return Err(self);
-        }
-        let Some(owner) = self.owner.take() else {
+        let is_free = state.turns.is_empty() && state.unclaimed == 0 && !self.scheduler.is_closed();
+        let Some(owner) = self.owner.take_if(|_| is_free) else {
             drop(state);
             return Err(self);
         };

@@ -84,7 +84,6 @@ async fn what_runs_from_the_beginning_is_that_request_and_no_other(store: &dyn S
         let rescued = new(store.new_rid().unwrap());
         let others: Vec<_> = (0..8).map(|_| new(store.new_rid().unwrap())).collect();
         let inserted = others.iter().map(|new| store.insert(new.clone()));
-        // Most times in one transaction, where the rows of the others go in behind it.
         let (_, claim) =
             tokio::join!(futures_util::future::join_all(inserted), store.adopt(rescued.clone(), later(60), "rescued"));
         assert_eq!(claim.unwrap().map(|claim| (claim.rid, claim.attempt)), Some((rescued.rid, 1)));

@@ -31,16 +31,6 @@ struct Waiting {
 /// One that takes looks.
 pub struct Reader(Arc<Looks>);
 
-/// What a reader finds.
-pub enum Found {
-    /// Looks, oldest first, at least one.
-    Looks(Vec<Look>),
-    /// None for as long as it was to wait.
-    Nothing,
-    /// None, and none will come.
-    Closed,
-}
-
 impl Looks {
     /// Adds a reader, for as long as what this returns is kept.
     pub fn reader(self: Arc<Self>) -> Reader {
@@ -74,17 +64,18 @@ impl Looks {
 }
 
 impl Reader {
-    /// Takes up to `most`, waiting for the first for at most `rest`; `None`: for ever.
-    pub fn take(&self, most: usize, rest: Option<Duration>) -> Found {
+    /// Takes up to `most`, oldest first, waiting for the first for at most `rest` (`None`: for ever); `None` where there was
+    /// none until then, or none will come any more.
+    pub fn take(&self, most: usize, rest: Option<Duration>) -> Option<Vec<Look>> {
         let until = rest.and_then(|rest| Instant::now().checked_add(rest));
         let mut waiting = self.0.lock();
         while waiting.looks.is_empty() {
             if waiting.closed {
-                return Found::Closed;
+                return None;
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                return Found::Nothing;
+                return None;
             }
             waiting.asleep += 1;
             waiting = match left {
@@ -94,7 +85,7 @@ impl Reader {
             waiting.asleep -= 1;
         }
         let count = waiting.looks.len().min(most);
-        Found::Looks(waiting.looks.drain(..count).collect())
+        Some(waiting.looks.drain(..count).collect())
     }
 }
 
@@ -115,23 +106,19 @@ impl Drop for Reader {
 mod tests {
     use super::*;
 
-    fn found(reader: &Reader, most: usize) -> Option<usize> {
-        match reader.take(most, Some(Duration::ZERO)) {
-            Found::Looks(looks) => Some(looks.len()),
-            Found::Nothing => Some(0),
-            Found::Closed => None,
-        }
+    fn found(reader: &Reader, rest: Option<Duration>) -> Option<usize> {
+        reader.take(8, rest).map(|looks| looks.len())
     }
 
     #[test]
     fn what_waits_is_found_a_few_at_a_time_also_once_it_is_closed() {
         let looks = Arc::new(Looks::default());
         let reader = looks.clone().reader();
-        assert_eq!(found(&reader, 8), Some(0));
+        assert_eq!(found(&reader, Some(Duration::ZERO)), None);
         (0..11).for_each(|_| looks.push(Box::new(|_| ())));
-        assert_eq!(found(&reader, 8), Some(8));
+        assert_eq!(found(&reader, None), Some(8));
         looks.close();
-        assert_eq!([found(&reader, 8), found(&reader, 8)], [Some(3), None]);
+        assert_eq!([found(&reader, None), found(&reader, None)], [Some(3), None]);
     }
 
     #[test]
@@ -141,7 +128,7 @@ mod tests {
         let sleeper = std::thread::spawn(move || {
             let first = reader.take(8, None);
             let second = reader.take(8, Some(Duration::MAX));
-            matches!(first, Found::Looks(_)) && matches!(second, Found::Closed)
+            first.is_some() && second.is_none()
         });
         let wait_until_it_sleeps = || {
             let deadline = Instant::now() + Duration::from_secs(10);

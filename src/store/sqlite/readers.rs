@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::connection;
-use super::looks::{Found, Look, Looks, Reader};
+use super::looks::{Look, Looks, Reader};
 use super::writer::execute;
 use crate::store::{Error, Result};
 
@@ -97,7 +97,7 @@ fn together(connection: &Connection, looks: Vec<Look>) {
 }
 
 fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, reader: &Reader) {
-    while let Found::Looks(first) = reader.take(TOGETHER, None) {
+    while let Some(first) = reader.take(TOGETHER, None) {
         match pool.get() {
             Ok(connection) => serve_while_asked(&connection, first, reader),
             // Dropping the looks tells their callers; the next ones try again.
@@ -109,7 +109,7 @@ fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, reader: &Reader) {
 /// Looks until nobody has asked for a while.
 fn serve_while_asked(connection: &Connection, first: Vec<Look>, reader: &Reader) {
     together(connection, first);
-    while let Found::Looks(more) = reader.take(TOGETHER, Some(REST)) {
+    while let Some(more) = reader.take(TOGETHER, Some(REST)) {
         together(connection, more);
     }
     if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {

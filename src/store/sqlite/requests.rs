@@ -36,7 +36,11 @@ impl Store for Sqlite {
     async fn begin(&self, new: Arc<NewRequest>, now: Timestamp, lease: Timestamp, then: Begun) -> Result<Inserted> {
         let memory = self.memory.clone();
         let act = move |connection: &Connection| {
-            let caller = caller(connection, &new.owner)?;
+            // Where the insertion vouches for a remembered caller, it is still as remembered.
+            let caller = match &new.vouched {
+                Some(known) => Some(known.caller()),
+                None => caller(connection, &new.owner)?,
+            };
             let (inserted, claim) = insert_running(connection, &memory, &new, now, lease)?;
             let (owner, call) = (&new.owner, &new.call);
             let claimed =
