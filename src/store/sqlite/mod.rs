@@ -39,8 +39,8 @@ use readers::Readers;
 use wal_index::WalIndex;
 use writer::{Lane, Writer};
 
-/// How many threads read. Reads come from the page cache; more threads than this only wait for each other.
-const READERS: u32 = 2;
+/// How many threads read. One does while rows are in memory (see `looks.rs`); the others are for when they come from the disk.
+const READERS: u32 = 4;
 
 /// The store in a SQLite file. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]

@@ -3,26 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::connection;
-use super::looks::{Look, Looks, Reader};
+use super::looks::{Look, Looks, Reader, Until};
 use super::writer::execute;
 use crate::store::{Error, Result};
 
-/// Looks that share a snapshot at most: the first one's answer does not wait long for the last one's.
-const TOGETHER: usize = 8;
-
-/// KiB of page cache of each reader: of five million requests the pages that lead to a row take 3 MiB, and those of the rows
-/// push them out.
-const CACHE: i64 = 8192;
-
-/// How long a reader has nothing to do before it gives its page cache back: to fill it again takes milliseconds.
-const REST: Duration = Duration::from_secs(1);
+/// KiB of page cache of each reader. Small, so that it stays in the processor's own cache: a page that is copied again from
+/// the kernel's memory into warm memory costs less than one kept for long, whose place in memory has gone cold.
+const CACHE: i64 = 512;
 
 /// The handle of the reading threads. What waits for them is bounded by the calls under way: each has one look.
 #[derive(Clone)]
@@ -76,44 +69,43 @@ fn stopped() -> Error {
     Error::Other("the database's reader has stopped".to_owned())
 }
 
+fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, reader: &Reader) {
+    let mut own = None;
+    while let Some((looks, until)) = reader.take() {
+        if own.is_none() {
+            match pool.get() {
+                Ok(connection) => own = Some(connection),
+                // Dropping the looks tells their callers; the next ones try again.
+                Err(error) => log::error!("no connection to read the database: {error}"),
+            }
+        }
+        if let Some(connection) = &own {
+            together(connection, looks, reader, &until);
+        }
+    }
+}
+
 /// Looks at once for those that wait already: each snapshot of its own would take and give back a lock on the file.
 /// Whoever asks later than the snapshot begins is to see what was committed until then, and is not among these.
-fn together(connection: &Connection, looks: Vec<Look>) {
-    // One that panics takes neither the thread nor the others' snapshot with it; its caller gets an error.
-    let look = |look: Look| {
-        if catch_unwind(AssertUnwindSafe(|| look(connection))).is_err() {
-            log::error!("a look at the database panicked");
-        }
-    };
+fn together(connection: &Connection, mut looks: Vec<Look>, reader: &Reader, until: &Until) {
     if looks.len() == 1 {
-        return looks.into_iter().for_each(look);
+        return looks.into_iter().for_each(|only| look(connection, only));
     }
     // Where it cannot begin, each look has a snapshot of its own.
     let begun = execute(connection, "BEGIN");
-    looks.into_iter().for_each(look);
+    while !looks.is_empty() {
+        looks.into_iter().for_each(|each| look(connection, each));
+        looks = reader.take_more(until);
+    }
     if let Err(error) = begun.and_then(|()| execute(connection, "COMMIT")) {
         log::warn!("a snapshot was not shared: {error}");
     }
 }
 
-fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, reader: &Reader) {
-    while let Some(first) = reader.take(TOGETHER, None) {
-        match pool.get() {
-            Ok(connection) => serve_while_asked(&connection, first, reader),
-            // Dropping the looks tells their callers; the next ones try again.
-            Err(error) => log::error!("no connection to read the database: {error}"),
-        }
-    }
-}
-
-/// Looks until nobody has asked for a while.
-fn serve_while_asked(connection: &Connection, first: Vec<Look>, reader: &Reader) {
-    together(connection, first);
-    while let Some(more) = reader.take(TOGETHER, Some(REST)) {
-        together(connection, more);
-    }
-    if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
-        log::warn!("a page cache was not given back: {error}");
+/// One that panics takes neither the thread nor the others' snapshot with it; its caller gets an error.
+fn look(connection: &Connection, look: Look) {
+    if catch_unwind(AssertUnwindSafe(|| look(connection))).is_err() {
+        log::error!("a look at the database panicked");
     }
 }
 
