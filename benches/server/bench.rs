@@ -9,6 +9,7 @@ use crate::load::{Extent, Figures, Load, Requests, run};
 use crate::process::Process;
 
 /// How much of everything.
+#[derive(Clone)]
 pub struct Scale {
     pub rounds: u32,
     pub warm_up: Duration,
@@ -85,6 +86,12 @@ impl Scale {
 }
 
 impl Bench<'_> {
+    /// The same with another binary of the server.
+    pub fn with_server(&self, binary: &Path) -> Self {
+        let settings = Settings { binary: Some(binary.to_owned()), ..self.settings.clone() };
+        Self { scale: self.scale.clone(), settings, dir: self.dir }
+    }
+
     /// A name for a folder that is not there yet. What is in it stays until the run's end.
     pub fn fresh(&self, name: &str) -> PathBuf {
         static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -41,11 +41,11 @@ pub fn measure(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// What came of a round, all of it a second.
-struct Round {
+pub struct Round {
     /// Requests, from before the first submission until the last has ended.
-    whole: f64,
+    pub whole: f64,
     /// Ends, when a quarter of them had come.
-    sustained: f64,
+    pub sustained: f64,
     /// Submissions that were accepted.
     accepted: f64,
 }
@@ -79,7 +79,8 @@ fn throughput(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn round(bench: &Bench<'_>) -> anyhow::Result<Round> {
+/// One round: as many as are to come, submitted, run and stored.
+pub fn round(bench: &Bench<'_>) -> anyhow::Result<Round> {
     let (home, server, me) = start(bench)?;
     let before = server.busy()?;
     let (figures, counts) = play(bench, &home, server.addr)?;

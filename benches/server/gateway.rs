@@ -14,11 +14,13 @@ use crate::bench::Bench;
 use crate::home::{CONCURRENCY, Home};
 use crate::http::{self, Framing};
 use crate::latency::{self, Times};
-use crate::load::{Extent, Load, Requests, Rid, run};
+use crate::load::{Extent, Figures, Load, Requests, Rid, run};
 use crate::process::Process;
 use crate::report::{Report, Series, millis, percent};
 use crate::upstream;
 
+/// The call that is passed on.
+const SMALL: &str = "/up/small";
 const THROUGH: u64 = 16 << 20;
 const RUNNING: u64 = 64 << 20;
 const LATENCY: Duration = Duration::from_millis(5);
@@ -64,22 +66,14 @@ struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// A server in front of the upstream, on fresh data, that has passed a call on: the first one takes time and memory
-    /// for a password hash, by design.
     fn server(&self, concurrency: u32, routes: &str) -> anyhow::Result<(Home, Process)> {
-        let home = Home::create(self.bench.fresh("gateway"), concurrency)?;
-        let addr = self.upstream.addr;
-        let upstream = format!("\n[[upstream]]\nprefix = \"/up\"\nurl = \"http://{addr}\"\nauth = \"local\"\n{routes}");
-        File::options().append(true).open(home.path().join("bgrs.toml"))?.write_all(upstream.as_bytes())?;
-        let server = home.start(&self.bench.settings)?;
-        check(server.addr)?;
-        Ok((home, server))
+        server(self.bench, &self.upstream, concurrency, routes)
     }
 
     fn foreground(&self, report: &mut Report) -> anyhow::Result<()> {
         let connections = self.bench.scale.read_connections;
         println!("pass-through, {connections} connections");
-        let small = || Requests::get("/up/small");
+        let small = || Requests::get(SMALL);
         let ceiling = self.bench.ceiling(connections, 200, small())?;
         report.note(
             format!("the load client's ceiling, pass-through at {connections} connections"),
@@ -230,6 +224,26 @@ fn check(addr: SocketAddr) -> anyhow::Result<()> {
     let right: Value = serde_json::from_str(upstream::SMALL)?;
     ensure!(body == right, "not what the upstream answered: {body}");
     Ok(())
+}
+
+/// One round of calls that a fresh server passes on to this upstream.
+pub fn round(bench: &Bench<'_>, upstream: &Process) -> anyhow::Result<Figures> {
+    let (_, server) = server(bench, upstream, CONCURRENCY, "")?;
+    let figures = run(server.addr, &bench.load(bench.scale.read_connections, 200), Requests::get(SMALL))?;
+    server.stop()?;
+    Ok(figures)
+}
+
+/// A server in front of the upstream, on fresh data, that has passed a call on: the first one takes time and memory for a
+/// password hash, by design.
+fn server(bench: &Bench<'_>, upstream: &Process, concurrency: u32, routes: &str) -> anyhow::Result<(Home, Process)> {
+    let home = Home::create(bench.fresh("gateway"), concurrency)?;
+    let addr = upstream.addr;
+    let upstream = format!("\n[[upstream]]\nprefix = \"/up\"\nurl = \"http://{addr}\"\nauth = \"local\"\n{routes}");
+    File::options().append(true).open(home.path().join("bgrs.toml"))?.write_all(upstream.as_bytes())?;
+    let server = home.start(&bench.settings)?;
+    check(server.addr)?;
+    Ok((home, server))
 }
 
 /// How many bytes of a body came to the upstream.

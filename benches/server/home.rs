@@ -14,9 +14,14 @@ use crate::process::Process;
 /// `background.concurrency` as it is by default.
 pub const CONCURRENCY: u32 = 64;
 
+/// The release binary of this version.
+pub const SERVER: &str = env!("CARGO_BIN_EXE_bgrs-server");
+
 /// How servers are started, where not by their defaults.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
+    /// The binary, where it is not [`SERVER`].
+    pub binary: Option<PathBuf>,
     /// `RUST_LOG`.
     pub log: Option<String>,
     /// `server.workers`.
@@ -56,7 +61,7 @@ impl Home {
 
     /// Starts the server.
     pub fn start(&self, settings: &Settings) -> anyhow::Result<Process> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bgrs-server"));
+        let mut command = Command::new(settings.binary.as_deref().unwrap_or(Path::new(SERVER)));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("BGRS_") || text.starts_with("RUST_LOG") {
@@ -83,7 +88,7 @@ impl Home {
 
     /// Fills the database with so many scans, before the server's first start.
     pub fn sample(&self, scans: usize) -> anyhow::Result<()> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bgrs-server"));
+        let mut command = Command::new(SERVER);
         command.arg("--config").arg(self.dir.join("bgrs.toml")).args(["sample", "--scans", &scans.to_string()]);
         let made = command.env("BGRS_ADMIN_PASSWORD", PASSWORD).output()?;
         ensure!(made.status.success(), "no sample data: {}", String::from_utf8_lossy(&made.stderr));

@@ -24,6 +24,7 @@ mod report;
 mod responder;
 mod start;
 mod submit;
+mod turns;
 mod upstream;
 mod watch;
 mod work;
@@ -98,7 +99,9 @@ enum Command {
     Growth,
     /// What the machine allows: syncs, rows, lookups, files and HTTP answers, each by itself
     Limits,
-    /// All of these
+    /// This version beside another one's binary, in turns: submissions, status reads, pass-through, end to end
+    Turns { before: PathBuf },
+    /// All of these but the last
     All,
     /// The load client alone, against whatever listens there already: `GET` with the login admin and the password secret
     Load { addr: SocketAddr, connections: usize, target: String },
@@ -137,7 +140,7 @@ fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.dir)?;
     let mut dir = tempfile::Builder::new().prefix("bgrs-bench-").tempdir_in(&arguments.dir)?;
     dir.disable_cleanup(arguments.keep);
-    let settings = Settings { log: arguments.log, workers: arguments.workers };
+    let settings = Settings { binary: None, log: arguments.log, workers: arguments.workers };
     let bench = Bench { scale, settings, dir: dir.path() };
     let mut report = Report::new(dir.path(), !smoke && arguments.rounds >= 5)?;
     let outcome = measure(&command, &bench, smoke, &mut report);
@@ -196,6 +199,12 @@ fn measure(command: &Command, bench: &Bench<'_>, smoke: bool, report: &mut Repor
     }
     if all || matches!(command, Command::Limits) {
         limits::measure(bench, report)?;
+    }
+    match command {
+        Command::Turns { before } => turns::measure(bench, before, report)?,
+        // Beside itself: shows that it runs.
+        Command::All if smoke => turns::measure(bench, Path::new(home::SERVER), report)?,
+        _ => {}
     }
     Ok(())
 }
