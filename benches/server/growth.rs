@@ -1,9 +1,9 @@
 //! How the cost of each act grows with what is stored and with what runs.
 //!
-//! On the store itself, one act after the other, without a sync of the disk for each (`durability = "normal"`): HTTP
-//! and the disk cost the same whatever is stored, and would hide what grows. All acts are of one owner, who has every
-//! tenth of the stored requests and all that run or wait: an act that passed over them would show. Each figure has the
-//! way to the store's thread and back in it.
+//! On the store itself, a few acts at once, without a sync of the disk for each (`durability = "normal"`): HTTP and the
+//! disk cost the same whatever is stored, and would hide what grows. So would the store's thread, if it fell asleep behind
+//! each act: to wake it takes longer than most of them. All acts are of one owner, who has every tenth of the stored
+//! requests and all that run or wait: an act that passed over them would show.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use bgrs::model::{Answer, Call, Headers, Outcome, Owner, Rid, State};
 use bgrs::store::sqlite::{Durability, Sqlite};
 use bgrs::store::{Claim, Ending, Filter, Inserted, NewRequest, Store};
 use bgrs::worker::STEP;
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
 
@@ -27,6 +28,8 @@ const EXPIRED: usize = STEP * STEPS;
 const OWNERS: usize = 100;
 const BUSY: &str = "0";
 const PAGE: usize = 50;
+/// Acts at once.
+const BUNCH: usize = 20;
 /// A cost that differs by no more grows with nothing but the caches that it no longer fits.
 const NOTHING: Duration = Duration::from_micros(5);
 
@@ -57,7 +60,7 @@ const FULL: Amounts = Amounts {
     stored: &[1_000, 10_000, 100_000, 1_000_000],
     running: &[1, 10, 100, 1_000],
     stored_beside: 100_000,
-    times: 500,
+    times: 2_000,
 };
 const SMOKE: Amounts = Amounts { stored: &[100, 1_000], running: &[1, 10], stored_beside: 100, times: 20 };
 
@@ -112,7 +115,9 @@ async fn costs_of(dir: &Path, stored: usize, running: usize, times: usize) -> an
     let mut clock = Times::default();
     // First: what has expired is not there for the others.
     for _ in 0..STEPS {
-        let gone = clock.time(store.expire(now, STEP)).await?;
+        let begun = Instant::now();
+        let gone = store.expire(now, STEP).await?;
+        clock.0.push(begun.elapsed());
         ensure!(gone.len() == STEP, "{} instead of {STEP} requests have expired", gone.len());
     }
     costs[7] = clock.median() / u32::try_from(STEP)?;
@@ -120,9 +125,8 @@ async fn costs_of(dir: &Path, stored: usize, running: usize, times: usize) -> an
         ensure!(store.insert(request(&store)?).await? == Inserted::Stored, "a request is not stored");
         ensure!(claim(&store, now).await?.is_some(), "nothing to claim");
     }
-    for rid in &rids {
-        ensure!(clock.time(store.get(*rid)).await?.is_some(), "a stored request is not found");
-    }
+    let found = clock.bunches(rids.iter().map(|rid| store.get(*rid))).await?;
+    ensure!(found.iter().all(Option::is_some), "a stored request is not found");
     costs[1] = clock.median();
     let middle = i64::try_from(EXPIRED + stored / 2 + 1)?;
     let newest = Filter { owners: Some(vec![owner()]), ..Filter::default() };
@@ -131,25 +135,20 @@ async fn costs_of(dir: &Path, stored: usize, running: usize, times: usize) -> an
     // As many at each point, or the lists would grow by themselves.
     let page = PAGE.min(stored / 20);
     for (at, filter) in [(2, newest), (3, finished), (4, from_middle)] {
-        for _ in 0..times {
-            let listed = clock.time(store.list(filter.clone(), PAGE)).await?.len();
-            ensure!(listed >= page, "a list has {listed} requests, not {page}");
-        }
+        let list = async || Ok(store.list(filter.clone(), PAGE).await?.len());
+        let listed = clock.bunches((0..times).map(|_| list())).await?;
+        ensure!(listed.iter().all(|listed| *listed >= page), "a list has fewer than {page} requests");
         costs[at] = clock.median();
     }
-    for _ in 0..times {
-        let new = request(&store)?;
-        ensure!(clock.time(store.insert(new)).await? == Inserted::Stored, "a request is not stored");
-    }
+    let new = (0..times).map(|_| request(&store)).collect::<anyhow::Result<Vec<_>>>()?;
+    let inserted = clock.bunches(new.into_iter().map(|new| store.insert(new))).await?;
+    ensure!(inserted.iter().all(|inserted| *inserted == Inserted::Stored), "a request is not stored");
     costs[0] = clock.median();
-    let mut claims = Vec::new();
-    for _ in 0..times {
-        claims.push(clock.time(claim(&store, now)).await?.context("nothing to claim")?);
-    }
+    let claims = clock.bunches((0..times).map(|_| claim(&store, now))).await?;
     costs[5] = clock.median();
-    for claim in claims {
-        ensure!(clock.time(store.finish(claim, ending(now))).await?, "a hold is lost");
-    }
+    let claims = claims.into_iter().collect::<Option<Vec<_>>>().context("nothing to claim")?;
+    let finished = clock.bunches(claims.into_iter().map(|claim| store.finish(claim, ending(now)))).await?;
+    ensure!(finished.iter().all(|finished| *finished), "a hold is lost");
     costs[6] = clock.median();
     Ok(costs)
 }
@@ -223,11 +222,22 @@ fn ending(at: Timestamp) -> Ending {
 struct Times(Vec<Duration>);
 
 impl Times {
-    async fn time<T>(&mut self, act: impl Future<Output = T>) -> T {
-        let begun = Instant::now();
-        let outcome = act.await;
-        self.0.push(begun.elapsed());
-        outcome
+    /// Does them all, a few at once, and keeps each bunch's time for each of its acts.
+    async fn bunches<T>(
+        &mut self,
+        mut acts: impl Iterator<Item = impl Future<Output = bgrs::store::Result<T>>>,
+    ) -> anyhow::Result<Vec<T>> {
+        let mut outcomes = Vec::new();
+        loop {
+            let bunch: Vec<_> = acts.by_ref().take(BUNCH).collect();
+            let Some(count) = u32::try_from(bunch.len()).ok().filter(|count| *count > 0) else { return Ok(outcomes) };
+            let begun = Instant::now();
+            let done = join_all(bunch).await;
+            self.0.push(begun.elapsed() / count);
+            for outcome in done {
+                outcomes.push(outcome?);
+            }
+        }
     }
 
     /// Takes what there is.
