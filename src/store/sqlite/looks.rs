@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-/// How long the oldest look waits before another reader is woken: time enough for a hundred looks at rows in memory.
+/// How long the oldest look waits before another reader is woken, or up to twice that: time enough for a hundred looks at
+/// rows in memory.
 const PATIENCE: Duration = Duration::from_millis(2);
-
-/// Looks that a reader takes at once; the others are there for whoever is free first.
-const AT_ONCE: usize = 8;
 
 /// Looks that share a snapshot at most: what one looks at keeps the write-ahead log from beginning anew.
 const TOGETHER: u64 = 64;
@@ -28,6 +26,8 @@ pub struct Looks(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     looks: VecDeque<(Instant, Look)>,
+    /// Somebody watches how long they wait.
+    watched: bool,
     /// How many were taken so far.
     taken: u64,
     /// Readers that sleep; the last one fell asleep last, and is the next to be woken: its memory is the warmest.
@@ -37,6 +37,10 @@ struct Waiting {
     /// No more will come.
     closed: bool,
 }
+
+/// Watches how long looks wait, while there are any.
+#[must_use]
+pub struct Watch(Option<Arc<Looks>>);
 
 /// One that takes looks. It is used by one thread.
 pub struct Reader(Arc<Looks>);
@@ -51,32 +55,28 @@ impl Looks {
         Reader(self)
     }
 
-    /// Adds one; dropped where there is no reader left to look.
-    pub fn push(&self, look: Look) {
+    /// Adds one; dropped where there is no reader left to look. What it returns is to be run beside whatever waits.
+    pub fn push(self: &Arc<Self>, look: Look) -> Option<Watch> {
         let now = Instant::now();
         let mut waiting = self.lock();
         if waiting.readers == 0 {
-            return;
+            return None;
         }
         waiting.looks.push_back((now, look));
-        let all_asleep = waiting.asleep.len() == waiting.readers;
-        let late = || waiting.looks.front().is_some_and(|(since, _)| now.saturating_duration_since(*since) > PATIENCE);
-        let wakes = all_asleep || (!waiting.asleep.is_empty() && late());
-        let woken = if wakes { waiting.asleep.pop() } else { None };
-        drop(waiting);
-        if let Some(reader) = woken {
-            reader.unpark();
+        if waiting.asleep.len() == waiting.readers {
+            waiting.wake_one();
+            return None;
         }
+        let begins = !waiting.watched && !waiting.asleep.is_empty();
+        waiting.watched |= begins;
+        begins.then(|| Watch(Some(self.clone())))
     }
 
     /// Says that no more will come. What waits is looked at still.
     pub fn close(&self) {
-        let asleep = {
-            let mut waiting = self.lock();
-            waiting.closed = true;
-            std::mem::take(&mut waiting.asleep)
-        };
-        asleep.iter().for_each(Thread::unpark);
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        while waiting.wake_one() {}
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -84,20 +84,63 @@ impl Looks {
     }
 }
 
+impl Watch {
+    /// Wakes another reader each time the oldest look has waited for long, until none waits.
+    pub async fn run(mut self) {
+        while self.goes_on() {
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
+
+    fn goes_on(&mut self) -> bool {
+        let Some(looks) = &self.0 else { return false };
+        let mut waiting = looks.lock();
+        let Some((since, _)) = waiting.looks.front() else {
+            // Whoever comes next begins another one.
+            waiting.watched = false;
+            drop(waiting);
+            self.0 = None;
+            return false;
+        };
+        if since.elapsed() >= PATIENCE {
+            waiting.wake_one();
+        }
+        true
+    }
+}
+
+impl Drop for Watch {
+    /// Where it ends before its time, with the runtime that it was given to.
+    fn drop(&mut self) {
+        if let Some(looks) = &self.0 {
+            looks.lock().watched = false;
+        }
+    }
+}
+
 impl Waiting {
-    fn take(&mut self, most: usize) -> Vec<Look> {
-        let count = self.looks.len().min(most);
-        self.taken += count as u64;
-        self.looks.drain(..count).map(|(_, look)| look).collect()
+    /// Wakes the one that fell asleep last; whether there was one.
+    fn wake_one(&mut self) -> bool {
+        self.asleep.pop().inspect(Thread::unpark).is_some()
+    }
+
+    fn take(&mut self) -> Option<Look> {
+        let (_, look) = self.looks.pop_front()?;
+        self.taken += 1;
+        Some(look)
     }
 }
 
 impl Reader {
-    /// Takes some, oldest first, sleeping until there is one, and gives which of the others may share their snapshot; `None`
-    /// where none will come any more.
-    pub fn take(&self) -> Option<(Vec<Look>, Until)> {
+    /// Takes the oldest, sleeping until there is one, and gives which others may share its snapshot, where there are any;
+    /// `None` where none will come any more.
+    pub fn take(&self) -> Option<(Look, Option<Until>)> {
         let mut waiting = self.0.lock();
-        while waiting.looks.is_empty() {
+        loop {
+            let until = waiting.taken + (waiting.looks.len() as u64).min(TOGETHER);
+            if let Some(look) = waiting.take() {
+                return Some((look, (until > waiting.taken).then_some(Until(until))));
+            }
             if waiting.closed {
                 return None;
             }
@@ -110,15 +153,13 @@ impl Reader {
             // Still there where nobody has woken it: a thread may also wake by itself.
             waiting.asleep.retain(|asleep| asleep.id() != id);
         }
-        let until = waiting.taken + (waiting.looks.len() as u64).min(TOGETHER);
-        Some((waiting.take(AT_ONCE), Until(until)))
     }
 
-    /// Takes some more of those that waited then; none where others have taken them.
-    pub fn take_more(&self, until: &Until) -> Vec<Look> {
+    /// Takes another one of those that waited then, where there is one left. One by one: what waits for the disk takes
+    /// nobody else's time.
+    pub fn take_another(&self, until: &Until) -> Option<Look> {
         let mut waiting = self.0.lock();
-        let left = usize::try_from(until.0.saturating_sub(waiting.taken)).unwrap_or(usize::MAX);
-        waiting.take(left.min(AT_ONCE))
+        if waiting.taken < until.0 { waiting.take() } else { None }
     }
 }
 
@@ -131,6 +172,8 @@ impl Drop for Reader {
             // Whoever waits for one of these hears of it, without the lock.
             drop(waiting);
             drop(left);
+        } else if !waiting.looks.is_empty() {
+            waiting.wake_one();
         }
     }
 }
@@ -142,8 +185,8 @@ mod tests {
 
     use super::*;
 
-    fn add(looks: &Looks, count: usize) {
-        (0..count).for_each(|_| looks.push(Box::new(|_| ())));
+    fn add(looks: &Arc<Looks>, count: usize) {
+        (0..count).for_each(|_| drop(looks.push(Box::new(|_| ()))));
     }
 
     /// A thread that tells of itself each time it has taken looks.
@@ -167,35 +210,32 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_found_a_few_at_a_time_and_what_comes_later_shares_no_snapshot_with_it() {
+    fn what_waits_may_share_a_snapshot_and_what_comes_later_may_not() {
         let looks = Arc::new(Looks::default());
-        let reader = looks.clone().reader();
-        add(&looks, AT_ONCE + 3);
-        let (first, until) = reader.take().unwrap();
-        add(&looks, 2);
-        assert_eq!((first.len(), reader.take_more(&until).len(), reader.take_more(&until).len()), (AT_ONCE, 3, 0));
+        let (reader, other) = (looks.clone().reader(), looks.clone().reader());
+        add(&looks, 4);
+        let (_, until) = reader.take().unwrap();
+        let until = until.unwrap();
+        add(&looks, 1);
+        assert!(reader.take_another(&until).is_some());
+        // What another one takes of them is not there twice.
+        assert!(other.take().is_some());
+        assert!(reader.take_another(&until).is_some());
+        assert!(reader.take_another(&until).is_none());
         looks.close();
-        let (last, until) = reader.take().unwrap();
-        assert_eq!((last.len(), reader.take_more(&until).len()), (2, 0));
+        assert!(reader.take().unwrap().1.is_none(), "the last one shares its snapshot with nobody");
         assert!(reader.take().is_none());
     }
 
     #[test]
     fn a_snapshot_is_shared_by_a_bounded_number_of_looks() {
         let looks = Arc::new(Looks::default());
-        let (reader, other) = (looks.clone().reader(), looks.clone().reader());
+        let reader = looks.clone().reader();
         add(&looks, 1000);
-        let (first, until) = reader.take().unwrap();
-        // What another one takes of them is not there twice.
-        let mut shared = first.len() + other.take().unwrap().0.len();
-        loop {
-            let more = reader.take_more(&until).len();
-            if more == 0 {
-                break;
-            }
-            shared += more;
-        }
-        assert_eq!(shared as u64, TOGETHER);
+        let (_, until) = reader.take().unwrap();
+        let until = until.unwrap();
+        let others = std::iter::from_fn(|| reader.take_another(&until)).count();
+        assert_eq!(1 + others as u64, TOGETHER);
     }
 
     #[test]
@@ -214,13 +254,19 @@ mod tests {
     fn a_thread_that_wakes_by_itself_sleeps_again_and_is_counted_once() {
         let looks = Arc::new(Looks::default());
         let (thread, takes) = sleeper(&looks);
-        for _ in 0..100 {
-            wait_until_so_many_sleep(&looks, 1);
-            thread.thread().unpark();
-        }
         wait_until_so_many_sleep(&looks, 1);
+        let last = || looks.lock().asleep.last().map(Thread::id);
+        // Stands behind it until it has been awake.
+        looks.lock().asleep.push(thread::current());
+        thread.thread().unpark();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while last() != Some(thread.thread().id()) {
+            assert!(Instant::now() < deadline, "it does not sleep again");
+            thread::yield_now();
+        }
+        looks.lock().asleep.retain(|asleep| asleep.id() != thread::current().id());
         assert_eq!(looks.lock().asleep.len(), 1);
-        add(&looks, 1);
+        let _ = looks.push(Box::new(|_| ()));
         takes.recv_timeout(Duration::from_secs(10)).unwrap();
         looks.close();
         thread.join().unwrap();
@@ -248,15 +294,34 @@ mod tests {
         let awake = looks.clone().reader();
         let (thread, takes) = sleeper(&looks);
         wait_until_so_many_sleep(&looks, 1);
-        add(&looks, 1);
-        assert_eq!(looks.lock().asleep.len(), 1, "it is woken for a look that has only just come");
+        let mut watch = looks.push(Box::new(|_| ())).unwrap();
+        assert!(looks.push(Box::new(|_| ())).is_none(), "it is watched twice");
+        assert_eq!(looks.lock().asleep.len(), 1, "another one is woken for a look that has only just come");
         let deadline = Instant::now() + Duration::from_secs(10);
         while takes.try_recv().is_err() {
             assert!(Instant::now() < deadline, "the looks wait for a reader that does not come");
-            add(&looks, 1);
+            watch.goes_on();
             thread::yield_now();
         }
+        wait_until_so_many_sleep(&looks, 1);
+        assert!(!watch.goes_on(), "what nobody waits for is watched");
+        drop(watch);
+        assert!(looks.push(Box::new(|_| ())).is_some(), "the next one is not watched");
+        assert!(looks.push(Box::new(|_| ())).is_some(), "one that ended before its time is not replaced");
         drop(awake);
+        looks.close();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn where_the_only_one_awake_ends_another_takes_what_waits() {
+        let looks = Arc::new(Looks::default());
+        let awake = looks.clone().reader();
+        let (thread, takes) = sleeper(&looks);
+        wait_until_so_many_sleep(&looks, 1);
+        add(&looks, 1);
+        drop(awake);
+        takes.recv_timeout(Duration::from_secs(10)).unwrap();
         looks.close();
         thread.join().unwrap();
     }
@@ -268,7 +333,7 @@ mod tests {
         let kept = Arc::new(());
         let look = || {
             let kept = kept.clone();
-            looks.push(Box::new(move |_| drop(kept)));
+            drop(looks.push(Box::new(move |_| drop(kept))));
         };
         look();
         drop(first);

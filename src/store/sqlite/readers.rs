@@ -60,7 +60,9 @@ impl Readers {
         let look: Look = Box::new(move |connection| {
             let _ = reply.send(look(connection));
         });
-        self.0.looks.push(look);
+        if let (Some(watch), Ok(runtime)) = (self.0.looks.push(look), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(watch.run());
+        }
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -71,7 +73,7 @@ fn stopped() -> Error {
 
 fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, reader: &Reader) {
     let mut own = None;
-    while let Some((looks, until)) = reader.take() {
+    while let Some((first, others)) = reader.take() {
         if own.is_none() {
             match pool.get() {
                 Ok(connection) => own = Some(connection),
@@ -80,25 +82,26 @@ fn serve(pool: &r2d2::Pool<SqliteConnectionManager>, reader: &Reader) {
             }
         }
         if let Some(connection) = &own {
-            together(connection, looks, reader, &until);
+            together(connection, first, others, reader);
         }
     }
 }
 
 /// Looks at once for those that wait already: each snapshot of its own would take and give back a lock on the file.
 /// Whoever asks later than the snapshot begins is to see what was committed until then, and is not among these.
-fn together(connection: &Connection, mut looks: Vec<Look>, reader: &Reader, until: &Until) {
-    if looks.len() == 1 {
-        return looks.into_iter().for_each(|only| look(connection, only));
-    }
+fn together(connection: &Connection, first: Look, others: Option<Until>, reader: &Reader) {
+    let Some(until) = others else { return look(connection, first) };
     // Where it cannot begin, each look has a snapshot of its own.
     let begun = execute(connection, "BEGIN");
-    while !looks.is_empty() {
-        looks.into_iter().for_each(|each| look(connection, each));
-        looks = reader.take_more(until);
+    look(connection, first);
+    while let Some(another) = reader.take_another(&until) {
+        look(connection, another);
     }
     if let Err(error) = begun.and_then(|()| execute(connection, "COMMIT")) {
         log::warn!("a snapshot was not shared: {error}");
+        if !connection.is_autocommit() && execute(connection, "ROLLBACK").is_err() {
+            log::error!("a reader cannot leave its snapshot");
+        }
     }
 }
 
@@ -111,20 +114,93 @@ fn look(connection: &Connection, look: Look) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// A database with an empty table, and so many readers of it.
+    fn start(count: u32) -> (tempfile::TempDir, Connection, Readers) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sqlite3");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (i)").unwrap();
+        let readers = Readers::start(&path, count).unwrap();
+        (dir, writer, readers)
+    }
+
+    fn count(connection: &Connection) -> Result<i64> {
+        Ok(connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
+    }
+
+    /// Keeps a reader until the other end is told, so that what is asked for meanwhile waits together.
+    fn hold() -> (mpsc::Sender<()>, impl FnOnce(&Connection) -> Result<()>) {
+        let (release, held) = mpsc::channel();
+        let wait = move |_: &Connection| {
+            held.recv_timeout(DEADLINE).unwrap();
+            Ok(())
+        };
+        (release, wait)
+    }
 
     #[actix_rt::test]
     async fn a_look_that_panics_leaves_its_reader_and_those_that_share_its_snapshot() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.sqlite3");
-        Connection::open(&path).unwrap().execute_batch("PRAGMA journal_mode = wal").unwrap();
-        let readers = Readers::start(&path, 1).unwrap();
+        let (_dir, _writer, readers) = start(1);
         for _ in 0..10 {
-            let panics = readers.run::<()>(|_| panic!("on purpose"));
-            let (first, panicked, last) = tokio::join!(readers.run(|_| Ok(1)), panics, readers.run(|_| Ok(2)));
-            assert_eq!((first.unwrap(), last.unwrap()), (1, 2));
+            let (release, held) = hold();
+            let (held, first, panicked, last, ()) = tokio::join!(
+                readers.run(held),
+                readers.run(|connection| Ok(connection.is_autocommit())),
+                readers.run::<()>(|_| panic!("on purpose")),
+                readers.run(|connection| Ok(connection.is_autocommit())),
+                async { release.send(()).unwrap() }
+            );
+            held.unwrap();
+            assert_eq!((first.unwrap(), last.unwrap()), (false, false), "they share no snapshot");
             assert!(panicked.is_err());
         }
         assert!(readers.run(|connection| Ok(connection.is_autocommit())).await.unwrap(), "a snapshot is left open");
+    }
+
+    #[actix_rt::test]
+    async fn a_look_sees_what_was_committed_before_it_came_though_others_that_came_before_share_an_older_snapshot() {
+        let (_dir, writer, readers) = start(1);
+        let (release, held) = hold();
+        let (begin, begun) = mpsc::channel();
+        let (commit, committed) = mpsc::channel();
+        let first = move |connection: &Connection| {
+            let before = count(connection)?;
+            begin.send(()).unwrap();
+            committed.recv_timeout(DEADLINE).unwrap();
+            Ok(before)
+        };
+        let commit_and_look = async {
+            release.send(()).unwrap();
+            begun.recv_timeout(DEADLINE).unwrap();
+            writer.execute("INSERT INTO t VALUES (1)", []).unwrap();
+            let (late, ()) = tokio::join!(readers.run(count), async { commit.send(()).unwrap() });
+            late
+        };
+        let (held, first, second, late) =
+            tokio::join!(readers.run(held), readers.run(first), readers.run(count), commit_and_look);
+        held.unwrap();
+        assert_eq!((first.unwrap(), second.unwrap()), (0, 0), "they share no snapshot");
+        assert_eq!(late.unwrap(), 1, "it is answered from a snapshot that is older than it");
+    }
+
+    #[actix_rt::test]
+    async fn a_look_waits_not_long_behind_one_that_does() {
+        let (_dir, _writer, readers) = start(2);
+        let (release, held) = hold();
+        let beside = async {
+            let found = readers.run(count).await;
+            release.send(()).unwrap();
+            found
+        };
+        let (held, found) = tokio::join!(readers.run(held), beside);
+        held.unwrap();
+        assert_eq!(found.unwrap(), 0);
     }
 }
