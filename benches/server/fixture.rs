@@ -144,6 +144,8 @@ fn copy_request(database: &mut Connection, rid: &str, count: usize) -> anyhow::R
         }
     }
     transaction.commit()?;
+    // Synced now: the disk is to rest while something is measured.
+    database.pragma_update(None, "synchronous", "full")?;
     database.pragma_update(None, "wal_checkpoint", "truncate")?;
     Ok(rids)
 }

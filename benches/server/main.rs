@@ -101,7 +101,7 @@ enum Command {
     Limits,
     /// This version beside another one's binary, in turns: submissions, status reads, pass-through, end to end
     Turns { before: PathBuf },
-    /// All of these but the last
+    /// All of these but turns
     All,
     /// The load client alone, against whatever listens there already: `GET` with the login admin and the password secret
     Load { addr: SocketAddr, connections: usize, target: String },

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
-use anyhow::ensure;
+use anyhow::Context;
 
 use crate::bench::Bench;
 use crate::home::{CONCURRENCY, SERVER};
@@ -12,14 +13,16 @@ use crate::load::{Requests, run};
 use crate::report::{Report, median};
 use crate::{end, fixture, gateway, submit, upstream};
 
-/// One time both, a second of each.
+/// Both rates of one turn.
 struct Pair {
     before: f64,
     after: f64,
 }
 
 pub fn measure(bench: &Bench<'_>, before: &Path, report: &mut Report) -> anyhow::Result<()> {
-    ensure!(before.is_file(), "{} is no binary of the server: give the path of one", before.display());
+    // Absolute: each server starts in its own folder.
+    let before = before.canonicalize();
+    let before = &before.context("there is no binary of a server: give the path of one")?;
     println!("in turns with {}", before.display());
     let turns = Turns { before: bench.with_server(before), after: bench.with_server(Path::new(SERVER)) };
     turns.submissions(report)?;
@@ -45,11 +48,13 @@ impl<'a> Turns<'a> {
         Ok(())
     }
 
-    /// Both on the same data, which the one before has made.
+    /// Both on the same data, which the one before has made; so it can read it, where the schemas differ, no longer than
+    /// until the one after has opened it.
     fn reads(&self, report: &mut Report) -> anyhow::Result<()> {
         let scale = &self.after.scale;
         for count in [scale.few_stored, scale.read_stored] {
             let stored = fixture::finished(self.before.fresh("turns"), count, &self.before.settings)?;
+            thread::sleep(scale.settle);
             self.compare(format!("status reads/s, {count} stored"), report, |bench| {
                 let server = stored.home.start(&bench.settings)?;
                 let load = bench.load(bench.scale.read_connections, 200);
@@ -93,17 +98,18 @@ impl<'a> Turns<'a> {
     }
 }
 
-/// The medians, and by how much the one is more than the other: the mean of the pairs with its standard error.
+/// The medians, and by how much the one is more than the other: the geometric mean of the pairs with its standard error.
 fn summary(pairs: &[Pair]) -> String {
     let count = pairs.len() as f64;
-    let more: Vec<f64> = pairs.iter().map(|pair| (pair.after / pair.before - 1.0) * 100.0).collect();
+    let more: Vec<f64> = pairs.iter().map(|pair| (pair.after / pair.before).ln()).collect();
     let mean = more.iter().sum::<f64>() / count;
     let error = if pairs.len() > 1 {
         let squares: f64 = more.iter().map(|more| (more - mean).powi(2)).sum();
-        format!(" \u{b1} {:.0}", (squares / (count - 1.0) / count).sqrt())
+        format!(" \u{b1} {:.0}", (squares / (count - 1.0) / count).sqrt() * 100.0)
     } else {
         String::new()
     };
+    let mean = mean.exp_m1() * 100.0;
     let before = median(pairs.iter().map(|pair| pair.before));
     let after = median(pairs.iter().map(|pair| pair.after));
     format!("{after:.0}/s, {before:.0}/s before: {mean:+.0}{error} %")
