@@ -30,8 +30,9 @@ const BUSY: &str = "0";
 const PAGE: usize = 50;
 /// Acts at once.
 const BUNCH: usize = 20;
-/// A cost that differs by no more grows with nothing but the caches that it no longer fits.
-const NOTHING: Duration = Duration::from_micros(2);
+/// A cost that differs by no more grows with nothing but the caches that it no longer fits, or is a twentieth of the way to a
+/// thread that has fallen asleep, and back.
+const NOTHING: Duration = Duration::from_micros(5);
 
 /// What is measured, in this order.
 const ACTS: [&str; 8] = [
