@@ -45,7 +45,7 @@ pub struct Round {
     /// Requests, from before the first submission until the last has ended.
     pub whole: f64,
     /// Ends, when a quarter of them had come.
-    pub sustained: f64,
+    sustained: f64,
     /// Submissions that were accepted.
     accepted: f64,
 }

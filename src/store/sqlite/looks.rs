@@ -189,7 +189,7 @@ mod tests {
         (0..count).for_each(|_| drop(looks.push(Box::new(|_| ()))));
     }
 
-    /// A thread that tells of itself each time it has taken looks.
+    /// A thread that tells of itself each time it has taken a look.
     fn sleeper(looks: &Arc<Looks>) -> (JoinHandle<()>, Receiver<thread::ThreadId>) {
         let reader = looks.clone().reader();
         let (told, takes) = mpsc::channel();

@@ -60,7 +60,10 @@ impl Readers {
         let look: Look = Box::new(move |connection| {
             let _ = reply.send(look(connection));
         });
-        if let (Some(watch), Ok(runtime)) = (self.0.looks.push(look), tokio::runtime::Handle::try_current()) {
+        // Few looks begin one: the handle is asked for then alone.
+        if let Some(watch) = self.0.looks.push(look)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
             runtime.spawn(watch.run());
         }
         answer.await.map_err(|_| stopped())?
