@@ -1,8 +1,9 @@
 //! Upstreams that mean harm, or know no HTTP: what they say hurts no other call, and is never taken for a good answer.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use super::in_front_of;
 use crate::common::http::basic;
@@ -250,20 +251,23 @@ fn bytes_behind_an_answer_are_not_the_next_calls_answer() {
 #[test]
 fn what_an_upstream_says_unasked_on_an_idle_connection_is_nobodys_answer() {
     let (gate, opened) = mpsc::channel::<()>();
-    let (said, heard) = mpsc::channel::<()>();
+    let (said, heard) = mpsc::channel();
     let (opened, said) = (Mutex::new(opened), Mutex::new(said));
     let (upstream, server) = front(move |target, stream| {
         ok(stream, "well");
         if target == "/up/first" {
             let _ = opened.lock().unwrap().recv();
             let _ = stream.write_all(FORGED.as_bytes());
-            let _ = said.lock().unwrap().send(());
+            // A call that was on its way before the server has read this cannot be told from one that it answers.
+            let end = stream.read(&mut [0]);
+            let _ = said.lock().unwrap().send(end.map_err(|error| error.kind()));
         }
         true
     });
     assert_eq!(server.get("/up/first").expect(200).text(), "well");
     gate.send(()).unwrap();
-    heard.recv().unwrap();
+    let end = heard.recv_timeout(Duration::from_secs(30)).expect("the connection is closed");
+    assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)), "{end:?}");
     assert_eq!(server.get("/up/well").expect(200).text(), "well");
     assert_eq!(upstream.connections(), 2, "the first is not used again");
     assert_well(&server);
