@@ -208,7 +208,7 @@ async fn perform(single: Arc<Single>, element: Element, turn: Turn) -> Result<Do
 fn call_of(batch: &Call, element: &Element) -> Result<Call, &'static str> {
     let whole = batch.target();
     let name = match (&*batch.method, &element.id) {
-        ("POST", _) => whole,
+        ("POST", _) => whole.into_owned(),
         (_, None) => return Err("The element has no id; name the object with a number or a text."),
         (_, Some(id)) if batch.upstream.is_some() && leads_away(id) => {
             return Err("The element's id cannot stand in a path; name the object by another.");

@@ -1,5 +1,6 @@
 //! One captured API call: everything that is needed to make it again.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Headers, target};
@@ -34,7 +35,7 @@ pub struct Call {
 impl Call {
     /// Path and query as the API is to see them.
     #[must_use]
-    pub fn target(&self) -> String {
+    pub fn target(&self) -> Cow<'_, str> {
         target::strip(&self.name)
     }
 }
