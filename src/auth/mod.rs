@@ -14,7 +14,6 @@ use lru::LruCache;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::model::Caller;
 use crate::store::{self, Known, User, Users};
 use basic::Credentials;
 use throttle::Throttle;
@@ -95,19 +94,19 @@ impl Authenticator {
         &self,
         values: impl Iterator<Item = &'a [u8]>,
         address: Option<IpAddr>,
-    ) -> Result<Caller, Error> {
+    ) -> Result<Arc<Known>, Error> {
         let sent = basic::only(values)?;
         // Looked up whenever any process can have changed something: what it changes about the user counts at once.
         let (trace, mark) = (self.trace(sent), self.users.mark());
-        if let Some(caller) = self.still_knows(&trace, mark) {
-            return Ok(caller);
+        if let Some(known) = self.still_knows(&trace, mark) {
+            return Ok(known);
         }
         let credentials = basic::parse(sent)?;
         let user = self.users.find(&credentials.login).await?;
         if let Some(user) = &user
-            && self.remembers(&trace, user, mark)
+            && let Some(known) = self.remembered(&trace, user, mark)
         {
-            return Ok(caller(user));
+            return Ok(known);
         }
         // In a box: of those who are remembered, no call's future is to be as large.
         Box::pin(self.check(credentials, trace, user, address)).await
@@ -144,13 +143,13 @@ impl Authenticator {
         trace: [u8; 32],
         user: Option<User>,
         address: Option<IpAddr>,
-    ) -> Result<Caller, Error> {
+    ) -> Result<Arc<Known>, Error> {
         let tries = self.throttle.tries(&credentials.login, address);
         let mut wrong = tries.lock().await;
         if let Some(user) = &user
-            && self.remembers(&trace, user, None)
+            && let Some(known) = self.remembered(&trace, user, None)
         {
-            return Ok(caller(user));
+            return Ok(known);
         }
         wrong.check(Instant::now()).map_err(|retry_after| Error::TooMany { retry_after })?;
         let hash = match &user {
@@ -161,8 +160,9 @@ impl Authenticator {
         let right = self.off_thread(move || password::verify(&password, &hash)).await?;
         match user {
             Some(user) if right => {
-                self.lock().put(trace, Arc::new(Known::from(&user)));
-                Ok(caller(&user))
+                let known = Arc::new(Known::from(&user));
+                self.lock().put(trace, known.clone());
+                Ok(known)
             }
             _ => {
                 wrong.count(Instant::now());
@@ -195,26 +195,22 @@ impl Authenticator {
     }
 
     /// The caller, if nothing can have changed since the user's row was looked at.
-    fn still_knows(&self, trace: &[u8; 32], mark: Option<u64>) -> Option<Caller> {
+    fn still_knows(&self, trace: &[u8; 32], mark: Option<u64>) -> Option<Arc<Known>> {
         let mark = mark?;
-        self.lock().get(trace).filter(|known| known.is_current(mark)).map(|known| known.caller())
+        self.lock().get(trace).filter(|known| known.is_current(mark)).cloned()
     }
 
-    /// Whether the user is as remembered; the row was looked at after `mark` was asked for.
-    fn remembers(&self, trace: &[u8; 32], user: &User, mark: Option<u64>) -> bool {
+    /// The user, where the row is as remembered; it was looked at after `mark` was asked for.
+    fn remembered(&self, trace: &[u8; 32], user: &User, mark: Option<u64>) -> Option<Arc<Known>> {
         let mut remembered = self.lock();
-        let Some(known) = remembered.get(trace).filter(|known| known.is(user)) else { return false };
+        let known = remembered.get(trace).filter(|known| known.is(user))?;
         if let Some(mark) = mark {
             known.see(mark);
         }
-        true
+        Some(known.clone())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Arc<Known>>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn caller(user: &User) -> Caller {
-    Caller { user_id: user.id, is_admin: user.is_admin, read_only: user.read_only }
 }

@@ -274,11 +274,13 @@ async fn call(
             Box::pin(batch::perform(shared, req, who.caller, submission)).await.map(Some)
         }
         (Asked::Auto, _) => {
-            let accepted = Box::pin(submit::submit(shared, req, who.owner, submission, batch)).await?;
+            let owner = Arc::unwrap_or_clone(who.owner);
+            let accepted = Box::pin(submit::submit(shared, req, owner, submission, batch)).await?;
             Box::pin(hold::answer(shared, req, accepted, &wish)).await.map(Some)
         }
         (Asked::Background | Asked::Nothing, _) if batch || asked == Asked::Background => {
-            let accepted = Box::pin(submit::submit(shared, req, who.owner, submission, batch)).await?;
+            let owner = Arc::unwrap_or_clone(who.owner);
+            let accepted = Box::pin(submit::submit(shared, req, owner, submission, batch)).await?;
             Ok(Some(accepted.answer(shared, &wish)))
         }
         (_, Some(upstream)) => {
@@ -343,7 +345,7 @@ async fn look_remembered(shared: &Shared, req: &ServiceRequest) -> Result<Option
         request.filter(|request| shared.is_kept(request))
     };
     let Some(request) = request else { return Ok(None) };
-    let who = who::known(req, known.caller().into());
+    let who = who::known(req, Who::from(&*known));
     req.extensions_mut().insert(wait::Found(request));
     Ok(Some(who))
 }

@@ -1,5 +1,7 @@
 //! `GET /bgrs`: the caller's requests, newest first, page by page.
 
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
@@ -74,7 +76,7 @@ fn filter(req: &HttpRequest, shared: &Shared) -> Result<Filter, Error> {
     let query = req.query_string();
     let who = manage::who(req)?;
     let owners = match wait::parameter(query, "user_id") {
-        None => Some(vec![who.owner]),
+        None => Some(vec![Arc::unwrap_or_clone(who.owner)]),
         Some(_) if !manage::is_admin(&who) => {
             return Err(Error::forbidden("Only administrators may list by user_id; without it your own are listed."));
         }

@@ -97,7 +97,7 @@ pub async fn get(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResp
     let listener = Listener {
         looks: shared.live.looks.subscribe(),
         follow: shared.watchers.follow(),
-        sees: (!manage::is_admin(&who)).then_some(who.owner),
+        sees: (!manage::is_admin(&who)).then_some(Arc::unwrap_or_clone(who.owner)),
         missed: false,
         reload_at: now,
         // At once, so that the head is on its way: from then on nothing is missed.

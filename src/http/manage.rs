@@ -40,7 +40,7 @@ pub async fn delete(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpR
 pub async fn owned(req: &HttpRequest, shared: &Shared) -> Result<Request, Error> {
     let request = shared.find(wait::rid(req)?).await?.ok_or_else(wait::unknown)?;
     let who = who(req)?;
-    if who.owner == request.owner || is_admin(&who) {
+    if *who.owner == request.owner || is_admin(&who) {
         return Ok(request);
     }
     Err(Error::forbidden("Only its owner and administrators may do that; ask one of them."))

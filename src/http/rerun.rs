@@ -53,7 +53,7 @@ use crate::store::{Key, NewRequest, Request};
     )
 )]
 pub async fn post(req: HttpRequest, shared: web::Data<Shared>) -> Result<HttpResponse, Error> {
-    let (shared, owner) = (shared.into_inner(), manage::who(&req)?.owner);
+    let (shared, owner) = (shared.into_inner(), Arc::unwrap_or_clone(manage::who(&req)?.owner));
     let target = format!("/bgrs/{}/rerun", wait::rid(&req)?);
     let key = key::of(req.headers())?.map(|key| key::of_call(key, "POST", &target, key::of_nothing()));
     // First: what was accepted stays so, whatever has become of the original since.

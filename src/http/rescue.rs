@@ -12,7 +12,7 @@ use super::submit::{self, Terms};
 use super::who::Who;
 use super::{Error, Shared};
 use crate::dispatch::{UnderWay, headers, upstream};
-use crate::model::{Call, Headers, is_idempotent};
+use crate::model::{Call, Headers, Owner, is_idempotent};
 use crate::routing::Upstream;
 use crate::scheduler::Turn;
 use crate::store::{Claimed, NewRequest};
@@ -85,7 +85,7 @@ async fn adopt(
         callback: slow.terms.callback.clone(),
     };
     let detail = detail(slow.after, has_body, call.repeatable, &method);
-    let owner = slow.who.owner.clone();
+    let owner = Owner::clone(&slow.who.owner);
     let now = shared.clock.now();
     let new = NewRequest { rid, owner: owner.clone(), vouched: None, call: call.clone(), key: None, created: now };
     // In a task of its own: a client that hangs up here must not leave a running row that nobody runs.

@@ -298,7 +298,8 @@ pub async fn post(req: HttpRequest, body: web::Payload, shared: web::Data<Shared
     headers.insert(header::AUTHORIZATION, value.clone());
     let who = who::of(&shared, &headers, address, None).await.map_err(unchallenged)?;
     let now = shared.clock.now();
-    let secret = shared.signed_in.begin(&shared.key, &value, who.owner, now).await?;
+    let owner = Arc::unwrap_or_clone(who.owner);
+    let secret = shared.signed_in.begin(&shared.key, &value, owner, now).await?;
     if let Some(before) = held(&req) {
         shared.signed_in.end(&shared.key, before, now).await?;
     }

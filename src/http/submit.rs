@@ -207,7 +207,7 @@ pub async fn submit_remembered(
     known: Arc<Known>,
     submission: Submission<'_>,
 ) -> Option<Result<Accepted, Error>> {
-    let owner = known.caller().owner();
+    let owner = Owner::clone(&known.owner);
     let key = key::of(req.headers()).ok()?;
     let place = reserve(shared, &owner).ok()?;
     let rid = new_rid(shared).ok()?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServiceRequest;
@@ -13,19 +14,20 @@ use super::{Error, Shared, origin, session};
 use crate::auth::{self, forward};
 use crate::model::{Caller, Headers, Owner};
 use crate::routing::{Auth, Upstream};
+use crate::store::Known;
 
 /// Whoever calls.
 #[derive(Debug, Clone)]
 pub struct Who {
     /// Whose the requests are that they submit.
-    pub owner: Owner,
+    pub owner: Arc<Owner>,
     /// As one of the server's own users.
     pub caller: Option<Caller>,
 }
 
-impl From<Caller> for Who {
-    fn from(caller: Caller) -> Self {
-        Self { owner: caller.owner(), caller: Some(caller) }
+impl From<&Known> for Who {
+    fn from(known: &Known) -> Self {
+        Self { owner: known.owner.clone(), caller: Some(known.caller()) }
     }
 }
 
@@ -37,7 +39,7 @@ pub async fn hosted(shared: &Shared, req: &ServiceRequest) -> Result<Who, Error>
 
 async fn own_user(shared: &Shared, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Who, Error> {
     let sent = headers.get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    shared.auth.authenticate(sent, address).await.map(Who::from).map_err(refused)
+    shared.auth.authenticate(sent, address).await.map(|known| Who::from(&*known)).map_err(refused)
 }
 
 /// Who calls an upstream. No handler is left word: none comes.
@@ -70,7 +72,7 @@ pub async fn of(
         if is_asked(&source)
             && let Some(owner) = shared.forward.recall(&source, &sent)
         {
-            return Ok(Who { owner: (*owner).clone(), caller: None });
+            return Ok(Who { owner, caller: None });
         }
     }
     let local = if is_asked(Owner::LOCAL) {
@@ -109,7 +111,7 @@ async fn ask(
 ) -> Result<Who, auth::Error> {
     let sent = credentials(headers);
     let owner = shared.forward.authenticate(&upstream.source(), &sent, address, ttl).await?;
-    Ok(Who { owner: (*owner).clone(), caller: None })
+    Ok(Who { owner, caller: None })
 }
 
 /// The values of all `Authorization` headers.

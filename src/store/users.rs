@@ -1,12 +1,13 @@
 //! The server's own users, as rows.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Leftover, Result};
-use crate::model::Caller;
+use crate::model::{Caller, Owner};
 
 /// A user. Not `Debug`: the hash must not slip into a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Known {
     pub is_admin: bool,
     /// Whether the user might only look.
     pub read_only: bool,
+    /// The owner of what the user submits.
+    pub owner: Arc<Owner>,
     /// The users' mark at which the row said the same; 0: it was not looked at since.
     seen: AtomicU64,
 }
@@ -84,6 +87,7 @@ impl From<&User> for Known {
             password: user.password.clone(),
             is_admin: user.is_admin,
             read_only: user.read_only,
+            owner: Arc::new(Owner::local(user.id)),
             seen: AtomicU64::new(0),
         }
     }
