@@ -20,7 +20,7 @@ use super::upload::{self, Broken, Passed, Upload};
 use super::{Error, Shared, file, origin, session, submit};
 use crate::dispatch;
 use crate::dispatch::headers::{self, Gather};
-use crate::dispatch::upstream::{Outgoing, Received, nothing};
+use crate::dispatch::upstream::{Answer, Outgoing, Over, Received, nothing};
 use crate::model::target;
 use crate::routing::{Auth, Upstream};
 
@@ -34,7 +34,7 @@ const READ: usize = 16 * 1024;
 const VIA: HeaderValue = HeaderValue::from_static("1.1 bgrs-server");
 
 /// An upstream's answer that is on its way.
-pub type Pending = BoxFuture<'static, Result<http::Response<Received>, dispatch::Error>>;
+pub type Pending = BoxFuture<'static, Result<Answer, dispatch::Error>>;
 
 /// Where a call goes.
 #[derive(Clone, Copy)]
@@ -74,21 +74,28 @@ impl Limit {
         Self { begun: Instant::now(), limit }
     }
 
-    /// What is left of `part` of its time.
-    fn left(&self, part: Duration) -> Duration {
-        part.saturating_sub(self.begun.elapsed())
+    /// Sleeps until `part` of its time is over.
+    fn sleep(&self, part: Duration) -> Sleep {
+        match self.begun.checked_add(part) {
+            Some(end) => tokio::time::sleep_until(end.into()),
+            None => tokio::time::sleep(part),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.begun.elapsed() >= self.limit
     }
 }
 
-/// Begins to pass a call on.
-pub fn send(way: Way<'_>, req: &mut ServiceRequest) -> Result<Sent, Error> {
+/// Begins to pass a call on; `now` is the present.
+pub fn send(way: Way<'_>, req: &mut ServiceRequest, now: Instant) -> Result<Sent, Error> {
     // What has no body and may be done twice (RFC 9110 section 9.2.2): upstreams close connections that are idle, and one
     // may do so at the moment at which a call takes its connection.
     let again = req.method().is_idempotent() && !submit::has_body(req);
-    Ok(Sent { again, ..send_over(way, req, false)? })
+    Ok(Sent { again, ..send_over(way, req, Over::Any(now))? })
 }
 
-fn send_over(way: Way<'_>, req: &mut ServiceRequest, anew: bool) -> Result<Sent, Error> {
+fn send_over(way: Way<'_>, req: &mut ServiceRequest, over: Over) -> Result<Sent, Error> {
     let Way { shared, upstream, name } = way;
     let headers = outgoing_headers(shared, req, upstream, http::HeaderMap::with_capacity(16));
     let protocol = websocket(req);
@@ -101,14 +108,14 @@ fn send_over(way: Way<'_>, req: &mut ServiceRequest, anew: bool) -> Result<Sent,
     let method = req.method().as_str();
     let chunked = upload.is_some() && length.is_none();
     let upgrade = protocol.map(HeaderValue::as_bytes);
-    let outgoing = Outgoing { method, target: &target, headers, length, chunked, upgrade, anew };
+    let outgoing = Outgoing { method, target: &target, headers, length, chunked, upgrade, over };
     let answer = shared.client.send(upstream, outgoing, body).map_err(|error| no_answer(&error))?;
     Ok(Sent { answer: Box::pin(answer), upload, upgrade: protocol.is_some(), again: false })
 }
 
 /// Passes a call on and its answer back.
 pub async fn pass(way: Way<'_>, req: &mut ServiceRequest, limit: Limit) -> Result<HttpResponse, Error> {
-    let sent = send(way, req)?;
+    let sent = send(way, req, limit.begun)?;
     finish(way, req, sent, limit).await
 }
 
@@ -134,10 +141,10 @@ pub async fn answer(
     sent: &mut Sent,
     late: Option<Duration>,
     limit: Limit,
-) -> Result<Option<http::Response<Received>>, Error> {
+) -> Result<Option<Answer>, Error> {
     let first = late.map_or(limit.limit, |late| late.min(limit.limit));
     // One timer, whether there is a rescue or not: a call that is fast is to pay nothing for it.
-    let mut timer = std::pin::pin!(tokio::time::sleep(limit.left(first)));
+    let mut timer = std::pin::pin!(limit.sleep(first));
     let mut is_late = false;
     loop {
         tokio::select! {
@@ -162,13 +169,12 @@ pub async fn answer(
                     return Ok(Some(answer));
                 }
                 Err(dispatch::Error::Stale(_)) if sent.again && limit.begun.elapsed() < AT_ONCE => {
-                    *sent = send_over(way, req, true)?;
+                    *sent = send_over(way, req, Over::New)?;
                 }
                 Err(error) => return Err(no_answer(&error)),
             },
             () = timer.as_mut() => {
-                let left = limit.left(limit.limit);
-                if left.is_zero() {
+                if limit.is_over() {
                     return Err(timed_out(limit.limit));
                 }
                 if sent.upload.is_none() {
@@ -176,23 +182,18 @@ pub async fn answer(
                 }
                 // A caller who is still sending is not waiting for an answer yet.
                 is_late = true;
-                timer.set(tokio::time::sleep(left));
+                timer.set(limit.sleep(limit.limit));
             }
         }
     }
 }
 
 /// Passes an answer back.
-pub async fn back(
-    req: &mut ServiceRequest,
-    sent: &Sent,
-    answer: http::Response<Received>,
-    limit: Limit,
-) -> Result<HttpResponse, Error> {
+pub async fn back(req: &mut ServiceRequest, sent: &Sent, answer: Answer, limit: Limit) -> Result<HttpResponse, Error> {
     if sent.upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         return Box::pin(switch(req, answer)).await;
     }
-    Ok(pass_back(req.method(), answer, limit.limit))
+    Ok(pass_back(req.method(), *answer, limit.limit))
 }
 
 /// A call's headers as the upstream gets them, gathered in `headers`.
@@ -318,8 +319,8 @@ impl MessageBody for Body {
 }
 
 /// Passes the bytes of another protocol both ways, until either side ends.
-async fn switch(req: &mut ServiceRequest, mut answer: http::Response<Received>) -> Result<HttpResponse, Error> {
-    let upgraded = hyper::upgrade::on(&mut answer).await.map_err(|error| {
+async fn switch(req: &mut ServiceRequest, mut answer: Answer) -> Result<HttpResponse, Error> {
+    let upgraded = hyper::upgrade::on(&mut *answer).await.map_err(|error| {
         log::warn!("an upstream did not change the protocol after all: {error}");
         no_answer(&dispatch::Error::BrokeOff)
     })?;

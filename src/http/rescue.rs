@@ -39,7 +39,7 @@ pub async fn pass(shared: &Arc<Shared>, req: &mut ServiceRequest, slow: Slow<'_>
     let way = Way { shared, upstream: slow.upstream, name: &slow.name };
     let limit = Limit::from_now(slow.terms.limit);
     let has_body = submit::has_body(req);
-    let mut sent = gateway::send(way, req)?;
+    let mut sent = gateway::send(way, req, limit.begun)?;
     if let Some(answer) = gateway::answer(way, req, &mut sent, Some(slow.after), limit).await? {
         return gateway::back(req, &sent, answer, limit).await;
     }
@@ -98,7 +98,7 @@ async fn adopt(
             Ok(Some(claim)) => {
                 let Some(turn) = place.run() else { return Err(answer) };
                 shared_too.stats.submitted(now);
-                let answer = async move { answer.await.map(|answer| upstream::response(answer, is_head)) }.boxed();
+                let answer = async move { answer.await.map(|answer| upstream::response(*answer, is_head)) }.boxed();
                 let claimed = Claimed { claim, owner, caller, tries: 0, call };
                 (shared_too.adopt)(claimed, turn, UnderWay { answer, begun, has_body });
                 Ok(())

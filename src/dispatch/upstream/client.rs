@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -14,14 +14,14 @@ use http::uri::{Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::pool::{Pool, Received};
+use super::pool::{Answer, Over, Pool};
 use crate::dispatch::Error;
 use crate::model::{Headers, target};
 use crate::routing::{Upstream, Upstreams, path};
@@ -47,21 +47,31 @@ pub struct Outgoing<'a> {
     pub chunked: bool,
     /// Asks for another protocol.
     pub upgrade: Option<&'a [u8]>,
-    /// Whether it goes over a connection of its own, not over one that has served another call.
-    pub anew: bool,
+    /// Which connection it goes over.
+    pub over: Over,
 }
 
 impl<'a> Outgoing<'a> {
-    /// A call without a body, over whatever connection there is.
+    /// A call without a body, sent now over whatever connection there is.
     #[must_use]
     pub fn new(method: &'a str, target: &'a str, headers: HeaderMap) -> Self {
-        Self { method, target, headers, length: None, chunked: false, upgrade: None, anew: false }
+        Self { method, target, headers, length: None, chunked: false, upgrade: None, over: Over::Any(Instant::now()) }
     }
 }
 
 /// All upstreams, each with the way to connect to it. Cheap to clone.
 #[derive(Clone)]
-pub struct Connectors(Arc<[(Arc<Upstream>, HttpsConnector<HttpConnector>)]>);
+pub struct Connectors(Arc<[To<HttpsConnector<HttpConnector>>]>);
+
+/// An upstream.
+#[derive(Clone)]
+struct To<W> {
+    upstream: Arc<Upstream>,
+    /// What it is called by its own name with.
+    host: HeaderValue,
+    /// The way to it.
+    way: W,
+}
 
 impl Connectors {
     /// Reads the certificates that are to be trusted. Blocks.
@@ -70,8 +80,9 @@ impl Connectors {
     /// Which upstream's certificates cannot be read.
     pub fn new(upstreams: &Upstreams) -> Result<Self, String> {
         let all = upstreams.iter().map(|upstream| {
-            let connector = connector(upstream).map_err(|why| format!("{}: {why}", upstream.prefix))?;
-            Ok((upstream.clone(), connector))
+            let way = connector(upstream).map_err(|why| format!("{}: {why}", upstream.prefix))?;
+            let host = HeaderValue::from_str(upstream.url.authority.as_str()).map_err(|error| error.to_string())?;
+            Ok(To { upstream: upstream.clone(), host, way })
         });
         all.collect::<Result<Vec<_>, String>>().map(|all| Self(all.into()))
     }
@@ -79,19 +90,17 @@ impl Connectors {
 
 /// Calls upstreams over a pool of its own for each. Cheap to clone; clones share the pools.
 #[derive(Clone)]
-pub struct Client(Arc<[(Arc<Upstream>, Pool)]>);
+pub struct Client(Arc<[To<Pool>]>);
 
 impl Client {
     /// A client with nothing in its pool.
     #[must_use]
     pub fn new(connectors: &Connectors) -> Self {
-        Self(
-            connectors
-                .0
-                .iter()
-                .map(|(upstream, connector)| (upstream.clone(), Pool::new(connector.clone(), address(upstream))))
-                .collect(),
-        )
+        let all = connectors.0.iter().cloned().map(|To { upstream, host, way }| {
+            let way = Pool::new(way, address(&upstream));
+            To { upstream, host, way }
+        });
+        Self(all.collect())
     }
 
     /// Sends a call; the future returns when the answer's head is there, [`Error::Unreachable`], [`Error::Stale`]
@@ -104,9 +113,9 @@ impl Client {
         upstream: &Upstream,
         call: Outgoing<'_>,
         body: Body,
-    ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
-        let (target, upgrade, anew) = (target_at(upstream, call.target)?, call.upgrade.is_some(), call.anew);
-        self.request(upstream, request(upstream, target, call, body)?, upgrade, anew)
+    ) -> Result<impl Future<Output = Result<Answer, Error>> + Send + 'static, Error> {
+        let target = target_at(upstream, call.target)?;
+        self.send_to(upstream, target, call, body)
     }
 
     /// [`Client::send`], for a target that is the upstream's own and not a caller's: it goes behind the base as it is.
@@ -118,33 +127,35 @@ impl Client {
         upstream: &Upstream,
         call: Outgoing<'_>,
         body: Body,
-    ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
+    ) -> Result<impl Future<Output = Result<Answer, Error>> + Send + 'static, Error> {
         let target = path_and_query(format!("{}{}", upstream.url.path, call.target))?;
-        let anew = call.anew;
-        self.request(upstream, request(upstream, target, call, body)?, false, anew)
+        self.send_to(upstream, target, call, body)
     }
 
-    fn request(
+    fn send_to(
         &self,
         upstream: &Upstream,
-        request: Request<Body>,
-        may_switch: bool,
-        anew: bool,
-    ) -> Result<impl Future<Output = Result<Response<Received>, Error>> + Send + 'static, Error> {
-        let found = self.0.iter().find(|(own, _)| own.prefix == upstream.prefix);
-        let (_, pool) = found.ok_or_else(|| Error::Gone(upstream.prefix.to_string()))?;
-        let answer = pool.clone().send(request, anew);
-        Ok(async move {
-            let answer = answer.await?;
-            if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
-                return Err(Error::Unanswered("it changes the protocol unasked".to_owned()));
-            }
-            if !is_framed_once(answer.headers()) {
-                return Err(Error::Unanswered("its answer is framed in more than one way".to_owned()));
-            }
-            Ok(answer)
-        })
+        target: PathAndQuery,
+        call: Outgoing<'_>,
+        body: Body,
+    ) -> Result<impl Future<Output = Result<Answer, Error>> + Send + 'static, Error> {
+        let found = self.0.iter().find(|to| to.upstream.prefix == upstream.prefix);
+        let to = found.ok_or_else(|| Error::Gone(upstream.prefix.to_string()))?;
+        let (over, may_switch) = (call.over, call.upgrade.is_some());
+        let call = request(to, target, call, body)?;
+        Ok(to.way.clone().send(call, over, move |answer| check(answer, may_switch)))
     }
+}
+
+/// Refuses an answer that nobody can pass back.
+fn check(answer: &Response<Incoming>, may_switch: bool) -> Result<(), Error> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
+        return Err(Error::Unanswered("it changes the protocol unasked".to_owned()));
+    }
+    if !is_framed_once(answer.headers()) {
+        return Err(Error::Unanswered("its answer is framed in more than one way".to_owned()));
+    }
+    Ok(())
 }
 
 fn connector(upstream: &Upstream) -> Result<HttpsConnector<HttpConnector>, String> {
@@ -186,11 +197,11 @@ fn system_roots() -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn request(upstream: &Upstream, target: PathAndQuery, call: Outgoing<'_>, body: Body) -> Result<Request<Body>, Error> {
+fn request(to: &To<Pool>, target: PathAndQuery, call: Outgoing<'_>, body: Body) -> Result<Request<Body>, Error> {
     let mut request = Request::new(body);
     *request.method_mut() = Method::from_bytes(call.method.as_bytes()).map_err(|error| malformed(&error))?;
     *request.uri_mut() = target.into();
-    *request.headers_mut() = headers(upstream, call)?;
+    *request.headers_mut() = headers(to, call)?;
     Ok(request)
 }
 
@@ -226,11 +237,10 @@ fn address(upstream: &Upstream) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-fn headers(upstream: &Upstream, call: Outgoing<'_>) -> Result<HeaderMap, Error> {
+fn headers(to: &To<Pool>, call: Outgoing<'_>) -> Result<HeaderMap, Error> {
     let mut map = call.headers;
-    if !upstream.preserve_host || !map.contains_key(HOST) {
-        let host = HeaderValue::from_str(upstream.url.authority.as_str()).map_err(|error| malformed(&error))?;
-        map.insert(HOST, host);
+    if !to.upstream.preserve_host || !map.contains_key(HOST) {
+        map.insert(HOST, to.host.clone());
     }
     if let Some(length) = call.length {
         map.insert(CONTENT_LENGTH, HeaderValue::from(length));

@@ -48,8 +48,7 @@ pub struct Taken {
 
 impl Homes {
     /// A connection for a call on this thread; `None`: it is to open one.
-    pub fn take(&mut self, here: ThreadId) -> Option<Taken> {
-        let now = Instant::now();
+    pub fn take(&mut self, here: ThreadId, now: Instant) -> Option<Taken> {
         let usable = |home: &mut Home| Some(Taken { sender: home.usable(now)?, home: home.thread });
         match self.homes.iter_mut().find(|home| home.thread == here) {
             Some(own) if (1..MANY).contains(&own.open) => usable(own),

@@ -17,7 +17,7 @@ use crate::routing::Upstreams;
 pub use asker::Asker;
 use client::header_map;
 pub use client::{Body, Client, Connectors, Outgoing, nothing, streamed, uri};
-pub use pool::Received;
+pub use pool::{Answer, Over, Received};
 
 /// Performs captured calls at the upstream that each is for.
 pub struct AtUpstream {
@@ -55,7 +55,7 @@ impl Dispatch for AtUpstream {
         let outgoing = Outgoing { length, ..Outgoing::new(&call.method, &target, headers) };
         let body = body.map_or_else(nothing, streamed);
         let answer = self.client.send(upstream, outgoing, body)?.await?;
-        Ok(response(answer, call.method == "HEAD"))
+        Ok(response(*answer, call.method == "HEAD"))
     }
 }
 

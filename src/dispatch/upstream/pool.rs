@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
@@ -22,11 +22,9 @@ use super::client::{Body, CONNECT};
 use super::homes::{Homes, IDLE, Taken};
 use crate::dispatch::Error;
 
-/// Bytes of an answer's head, and of what is read at once.
+/// Bytes of an answer's head, and of what is read at once. It has a hundred fields at most, which is hyper's own number:
+/// for another one, it asks for 16 KiB to write each answer's fields down in.
 const MOST_HEAD: usize = 64 * 1024;
-
-/// Fields of an answer's head.
-const MOST_FIELDS: usize = 256;
 
 /// The connections. Cheap to clone.
 #[derive(Clone)]
@@ -55,6 +53,18 @@ impl Drop for Open {
     }
 }
 
+/// Which connection a call goes over.
+#[derive(Debug, Clone, Copy)]
+pub enum Over {
+    /// One that is idle at that moment, which is the present; a new one where there is none.
+    Any(Instant),
+    /// A new one.
+    New,
+}
+
+/// An answer. In a box: it goes through many hands.
+pub type Answer = Box<Response<Received>>;
+
 /// An answer's body. Its connection serves the next call once it has come to its end, and is closed where it is dropped
 /// before.
 pub struct Received {
@@ -74,49 +84,57 @@ impl Pool {
     }
 
     /// Sends a call; its target is in origin form, and its `Host` is there. A connection that was closed before anything of
-    /// the call was written to it is passed over, and with `anew` each that has served another call.
+    /// the call was written to it is passed over. An answer that `check` refuses closes its connection.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], [`Error::Stale`] or [`Error::Unanswered`].
+    /// [`Error::Unreachable`], [`Error::Stale`] or [`Error::Unanswered`], and what `check` returns.
     pub fn send(
         self,
         call: Request<Body>,
-        anew: bool,
-    ) -> impl Future<Output = Result<Response<Received>, Error>> + Send + 'static {
+        over: Over,
+        check: impl FnOnce(&Response<Incoming>) -> Result<(), Error> + Send + 'static,
+    ) -> impl Future<Output = Result<Answer, Error>> + Send + 'static {
         // Not first when the future is asked: it would have room for the call, and is made and moved for each.
-        let sent = match if anew { None } else { self.take() } {
+        let taken = match over {
+            Over::Any(now) => self.take(now),
+            Over::New => None,
+        };
+        let sent = match taken {
             Some(mut taken) => Ok((taken.sender.try_send_request(call), taken)),
             None => Err(Box::new(call)),
         };
         async move {
             let unsent = match sent {
                 Ok((answer, taken)) => match answer.await {
-                    Ok(answer) => return Ok(self.receive(answer, taken)),
+                    Ok(answer) => return self.receive(answer, taken, check),
                     Err(error) => unsent(error)?,
                 },
                 Err(unsent) => unsent,
             };
-            Box::pin(self.send_elsewhere(*unsent, anew)).await
+            let (answer, taken) = Box::pin(self.send_elsewhere(*unsent, over)).await?;
+            self.receive(answer, taken, check)
         }
     }
 
     /// Sends a call over other connections, in the end over a new one.
-    async fn send_elsewhere(self, mut call: Request<Body>, anew: bool) -> Result<Response<Received>, Error> {
-        while !anew && let Some(mut taken) = self.take() {
+    async fn send_elsewhere(&self, mut call: Request<Body>, over: Over) -> Result<(Response<Incoming>, Taken), Error> {
+        while matches!(over, Over::Any(_))
+            && let Some(mut taken) = self.take(Instant::now())
+        {
             match taken.sender.try_send_request(call).await {
-                Ok(answer) => return Ok(self.receive(answer, taken)),
+                Ok(answer) => return Ok((answer, taken)),
                 Err(error) => call = *unsent(error)?,
             }
         }
         let mut taken = self.connect().await?;
         match taken.sender.send_request(call).await {
-            Ok(answer) => Ok(self.receive(answer, taken)),
+            Ok(answer) => Ok((answer, taken)),
             Err(error) => Err(Error::Unanswered(innermost(&error))),
         }
     }
 
-    fn take(&self) -> Option<Taken> {
-        self.0.lock().take(thread::current().id())
+    fn take(&self, now: Instant) -> Option<Taken> {
+        self.0.lock().take(thread::current().id(), now)
     }
 
     async fn connect(&self) -> Result<Taken, Error> {
@@ -130,7 +148,7 @@ impl Pool {
             .map_err(unreachable)?;
         let mut builder = http1::Builder::new();
         // Most calls have no body, or a small one: one piece of memory is written in less time than a list of one.
-        builder.max_buf_size(MOST_HEAD).max_headers(MOST_FIELDS).writev(false);
+        builder.max_buf_size(MOST_HEAD).writev(false);
         let (sender, connection) =
             builder.handshake(stream).await.map_err(|error| Error::Unanswered(innermost(&error)))?;
         let home = thread::current().id();
@@ -146,13 +164,19 @@ impl Pool {
         Ok(Taken { sender, home })
     }
 
-    fn receive(self, answer: Response<Incoming>, taken: Taken) -> Response<Received> {
+    fn receive(
+        self,
+        answer: Response<Incoming>,
+        taken: Taken,
+        check: impl FnOnce(&Response<Incoming>) -> Result<(), Error>,
+    ) -> Result<Answer, Error> {
+        check(&answer)?;
         let is_kept = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
-        answer.map(|body| {
+        Ok(Box::new(answer.map(|body| {
             let mut received = Received { body, connection: is_kept.then_some((self, taken)) };
             received.check_end();
             received
-        })
+        })))
     }
 
     fn give_back(&self, taken: Taken) {
@@ -268,8 +292,6 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use http_body_util::BodyExt;
     use hyper::client::conn::http1::SendRequest;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -300,6 +322,14 @@ mod tests {
         Request::get("/x").header("host", "a").body(nothing()).unwrap()
     }
 
+    fn any() -> Over {
+        Over::Any(Instant::now())
+    }
+
+    fn accept(_: &Response<Incoming>) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn answer(stream: &mut TcpStream, answer: &[u8]) {
         let mut read = Vec::new();
         while !read.ends_with(b"\r\n\r\n") {
@@ -324,7 +354,7 @@ mod tests {
         assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
     }
 
-    async fn whole(answer: Response<Received>) -> Bytes {
+    async fn whole(answer: Answer) -> Bytes {
         answer.into_body().collect().await.unwrap().to_bytes()
     }
 
@@ -358,10 +388,10 @@ mod tests {
                 answer(&mut stream, ANSWER).await;
             }
         });
-        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         for _ in 0..2 {
             rested(&pool).await;
-            assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+            assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         }
         upstream.await.unwrap();
     }
@@ -376,11 +406,11 @@ mod tests {
             }
             stream
         });
-        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         for _ in 0..2 {
             rested(&pool).await;
             let pool = pool.clone();
-            assert_eq!(elsewhere(async { whole(pool.send(call(), false).await.unwrap()).await }).await, "ok");
+            assert_eq!(elsewhere(async { whole(pool.send(call(), any(), accept).await.unwrap()).await }).await, "ok");
         }
         let _open = upstream.await.unwrap();
         assert_eq!(pool.0.lock().open(), [(thread::current().id(), 1)]);
@@ -390,12 +420,12 @@ mod tests {
     async fn a_thread_whose_connections_are_busy_opens_one_and_leaves_another_threads_alone() {
         let (pool, listener) = pool().await;
         let upstream = tokio::spawn(answers(listener, 3));
-        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         rested(&pool).await;
         let its = pool.clone();
         let open = elsewhere(async move {
-            let _unread = its.clone().send(call(), true).await.unwrap();
-            assert_eq!(whole(its.clone().send(call(), false).await.unwrap()).await, "ok");
+            let _unread = its.clone().send(call(), Over::New, accept).await.unwrap();
+            assert_eq!(whole(its.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
             let open = its.0.lock().open();
             open.iter().map(|(_, count)| *count).collect::<Vec<_>>()
         });
@@ -412,13 +442,13 @@ mod tests {
                 answer(&mut stream, ANSWER).await;
             }
         });
-        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         let limit = Instant::now() + Duration::from_secs(30);
         while idle(&pool, |sender| !sender.is_closed()) > 0 {
             assert!(Instant::now() < limit, "the end of the connection is not noticed");
             tokio::task::yield_now().await;
         }
-        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         upstream.await.unwrap();
     }
 
@@ -433,10 +463,10 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             answer(&mut stream, b"").await;
         });
-        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         rested(&pool).await;
-        assert!(matches!(pool.clone().send(call(), false).await, Err(Error::Stale(_))));
-        assert!(matches!(pool.clone().send(call(), true).await, Err(Error::Unanswered(_))));
+        assert!(matches!(pool.clone().send(call(), any(), accept).await, Err(Error::Stale(_))));
+        assert!(matches!(pool.clone().send(call(), Over::New, accept).await, Err(Error::Unanswered(_))));
         upstream.await.unwrap();
     }
 
@@ -444,9 +474,9 @@ mod tests {
     async fn a_call_over_a_connection_of_its_own_leaves_those_that_are_idle() {
         let (pool, listener) = pool().await;
         let upstream = tokio::spawn(answers(listener, 2));
-        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         rested(&pool).await;
-        assert_eq!(whole(pool.clone().send(call(), true).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), Over::New, accept).await.unwrap()).await, "ok");
         let _open = upstream.await.unwrap();
         assert_eq!(idle(&pool, |sender| !sender.is_closed()), 2);
     }
@@ -454,7 +484,7 @@ mod tests {
     #[tokio::test]
     async fn an_upstream_that_never_answers_to_tls_cannot_be_reached() {
         let (pool, listener) = pool_to("https", Duration::from_millis(50)).await;
-        let Err(error) = pool.send(call(), false).await else { panic!("there is nobody") };
+        let Err(error) = pool.send(call(), any(), accept).await else { panic!("there is nobody") };
         assert!(matches!(error, Error::Unreachable(_)), "{error}");
         drop(listener);
     }
@@ -473,8 +503,8 @@ mod tests {
             sent.send(()).unwrap();
             closed(&mut stream).await;
         });
-        drop(pool.clone().send(call(), false).await.unwrap());
-        let unanswered = tokio::spawn(pool.clone().send(call(), false));
+        drop(pool.clone().send(call(), any(), accept).await.unwrap());
+        let unanswered = tokio::spawn(pool.clone().send(call(), any(), accept));
         has_come.await.unwrap();
         unanswered.abort();
         upstream.await.unwrap();
@@ -489,7 +519,7 @@ mod tests {
             answer(&mut stream, ANSWER).await;
             closed(&mut stream).await;
         });
-        assert_eq!(whole(pool.clone().send(call(), false).await.unwrap()).await, "ok");
+        assert_eq!(whole(pool.clone().send(call(), any(), accept).await.unwrap()).await, "ok");
         upstream.await.unwrap();
         assert_eq!(idle(&pool, |_| true), 0);
     }

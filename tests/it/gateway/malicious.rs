@@ -189,6 +189,19 @@ fn a_head_without_an_end_is_502_and_not_read_to_its_end() {
 }
 
 #[test]
+fn an_answer_has_a_hundred_fields_at_most() {
+    let head = |count: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n", "X-A: 1\r\n".repeat(count - 1));
+    let (most, more) = ("/up/0", "/up/1");
+    let server = in_front_of_these(vec![head(100), head(101)]);
+    assert_eq!(server.get(most).expect(200).header_all("X-A").len(), 99);
+    let rid = server.finished_get(most);
+    result(&server, &rid).expect(200);
+    error_of(&server.get(more), 502);
+    assert_fails(&server, more, 502);
+    assert_well(&server);
+}
+
+#[test]
 fn a_head_that_stalls_and_interim_answers_without_an_end_are_504_after_the_timeout() {
     let (_, server) = front(|target, stream| {
         match target {
