@@ -142,8 +142,13 @@ pub fn of_call(headers: &HeaderMap) -> Headers {
 }
 
 /// The headers of a call as an upstream gets them, added to `kept`: what is end-to-end as it was sent, and where it came
-/// from. `Host` is the caller's; the field `withheld` is left out.
-pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, withheld: Option<&str>, kept: &mut impl Gather) {
+/// from. `Host` is the caller's; what is withheld is left out.
+pub fn of_forwarded(
+    headers: &HeaderMap,
+    origin: Origin<'_>,
+    is_withheld: impl Fn(&str) -> bool,
+    kept: &mut impl Gather,
+) {
     let named = named_by_connection(headers);
     let is_kept = |name: &str| {
         // CGI and its like know no difference between `-` and `_`: X_Forwarded_For would be X-Forwarded-For there.
@@ -153,7 +158,7 @@ pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, withheld: Option<&s
             && !ORIGIN.contains(&&*read)
             && read != "expect"
             && name != "host"
-            && withheld != Some(name)
+            && !is_withheld(name)
             && !read.starts_with(OURS)
             && !named.iter().any(|n| n == name)
     };
@@ -169,7 +174,7 @@ pub fn of_forwarded(headers: &HeaderMap, origin: Origin<'_>, withheld: Option<&s
     let or = |said: String, own: Cow<'static, str>| if said.is_empty() { own } else { Cow::Owned(said) };
     let (peer, host) = (origin.peer.map(shown), origin.host);
     let element = forwarded(origin, peer.as_deref());
-    if let Some(host) = host {
+    if let Some(host) = host.filter(|_| !is_withheld("host")) {
         kept.append("host", host.as_bytes());
     }
     kept.add(http::header::VIA, listed(all(&header::VIA), Cow::Borrowed(VIA)));
@@ -308,8 +313,8 @@ mod tests {
 
     fn forwarded_of(sent: &HeaderMap, origin: Origin<'_>) -> Headers {
         let (mut stored, mut at_once) = (Headers::default(), http::HeaderMap::new());
-        of_forwarded(sent, origin, None, &mut stored);
-        of_forwarded(sent, origin, None, &mut at_once);
+        of_forwarded(sent, origin, |_| false, &mut stored);
+        of_forwarded(sent, origin, |_| false, &mut at_once);
         assert_eq!(sorted(&at_once.fields().collect()), sorted(&stored));
         stored
     }

@@ -14,7 +14,7 @@ use super::{Error, JSON, Shared, gateway};
 use crate::dispatch::{self, Replay};
 use crate::media::{self, ByteStream, File, Media, Sink};
 use crate::model::array::is_space;
-use crate::model::{Caller, Headers, Rid};
+use crate::model::{Caller, Rid};
 use crate::progress::Progress;
 
 /// White space before an array at most; behind more of it nobody looks for one.
@@ -88,7 +88,7 @@ pub async fn perform(
     let mut call = submission.call(shared, req, rid, &spooled)?;
     if let Some(upstream) = upstream {
         // It is not stored: its secrets go on as they came.
-        (call.headers, call.secrets) = (gateway::outgoing_headers(shared, req, upstream, Headers::default()), None);
+        (call.headers, call.secrets) = (gateway::outgoing_headers(shared, req, upstream), None);
     }
     let Some(sink) = spooled.sink else { return Err(Error::internal()) };
     // In a task of its own: a client that hangs up in between must not leave a file.

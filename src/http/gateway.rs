@@ -19,9 +19,9 @@ use tokio::time::Sleep;
 use super::upload::{self, Broken, Passed, Upload};
 use super::{Error, Shared, file, origin, session, submit};
 use crate::dispatch;
-use crate::dispatch::headers::{self, Gather};
+use crate::dispatch::headers;
 use crate::dispatch::upstream::{Answer, Outgoing, Over, Received, nothing};
-use crate::model::target;
+use crate::model::{Headers, target};
 use crate::routing::{Auth, Upstream};
 
 /// How soon a call has to fail for its connection to have been closed before it came, and not because of it.
@@ -97,7 +97,11 @@ pub fn send(way: Way<'_>, req: &mut ServiceRequest, now: Instant) -> Result<Sent
 
 fn send_over(way: Way<'_>, req: &mut ServiceRequest, over: Over) -> Result<Sent, Error> {
     let Way { shared, upstream, name } = way;
-    let headers = outgoing_headers(shared, req, upstream, http::HeaderMap::with_capacity(16));
+    let mut headers = http::HeaderMap::with_capacity(16);
+    let own = withheld(upstream);
+    // The upstream's own name goes there.
+    let is_withheld = |name: &str| own == Some(name) || name == "host" && !upstream.preserve_host;
+    headers::of_forwarded(req.headers(), origin::of(req, &shared.trusted_proxies), is_withheld, &mut headers);
     let protocol = websocket(req);
     let body = if protocol.is_some() { None } else { upload::of(req, shared.bounds.read_timeout) };
     let (body, length, upload) = match body {
@@ -196,10 +200,11 @@ pub async fn back(req: &mut ServiceRequest, sent: &Sent, answer: Answer, limit: 
     Ok(pass_back(req.method(), *answer, limit.limit))
 }
 
-/// A call's headers as the upstream gets them, gathered in `headers`.
-pub fn outgoing_headers<H: Gather>(shared: &Shared, req: &ServiceRequest, upstream: &Upstream, mut headers: H) -> H {
+/// A call's headers as they are stored for the upstream.
+pub fn outgoing_headers(shared: &Shared, req: &ServiceRequest, upstream: &Upstream) -> Headers {
+    let (mut headers, own) = (Headers::default(), withheld(upstream));
     let origin = origin::of(req, &shared.trusted_proxies);
-    headers::of_forwarded(req.headers(), origin, withheld(upstream), &mut headers);
+    headers::of_forwarded(req.headers(), origin, |name| own == Some(name), &mut headers);
     headers
 }
 

@@ -12,7 +12,7 @@ use super::submit::{self, Terms};
 use super::who::Who;
 use super::{Error, Shared};
 use crate::dispatch::{UnderWay, headers, upstream};
-use crate::model::{Call, Headers, Owner, is_idempotent};
+use crate::model::{Call, Owner, is_idempotent};
 use crate::routing::Upstream;
 use crate::scheduler::Turn;
 use crate::store::{Claimed, NewRequest};
@@ -64,8 +64,7 @@ async fn adopt(
         return Err(sent);
     };
     let Ok(rid) = submit::new_rid(shared) else { return Err(sent) };
-    let (plain, secrets) =
-        headers::split_secrets(&gateway::outgoing_headers(shared, req, slow.upstream, Headers::default()));
+    let (plain, secrets) = headers::split_secrets(&gateway::outgoing_headers(shared, req, slow.upstream));
     let Ok(secrets) = submit::seal(shared, rid, &secrets) else { return Err(sent) };
     let method = req.method().to_string();
     // Only what has no body can be made again: the body was streamed, not stored.

@@ -133,8 +133,7 @@ impl Submission<'_> {
         let (headers, secrets) = match self.upstream {
             None => (headers::of_call(req.headers()), None),
             Some(upstream) => {
-                let (plain, secrets) =
-                    headers::split_secrets(&gateway::outgoing_headers(shared, req, upstream, Headers::default()));
+                let (plain, secrets) = headers::split_secrets(&gateway::outgoing_headers(shared, req, upstream));
                 (plain, seal(shared, rid, &secrets)?)
             }
         };
