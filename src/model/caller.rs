@@ -38,11 +38,3 @@ pub struct Caller {
     /// Whether the user may only look.
     pub read_only: bool,
 }
-
-impl Caller {
-    /// The owner of what this caller submits.
-    #[must_use]
-    pub fn owner(&self) -> Owner {
-        Owner::local(self.user_id)
-    }
-}
