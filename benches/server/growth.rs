@@ -30,6 +30,9 @@ const BUSY: &str = "0";
 const PAGE: usize = 50;
 /// Acts at once.
 const BUNCH: usize = 20;
+/// Status reads for each other act: a read takes so little that as many of them would be over before the threads on its way
+/// had come to their pace.
+const READS: usize = 20;
 /// A cost that differs by no more grows with nothing but the caches that it no longer fits, or is a twentieth of the way to a
 /// thread that has fallen asleep, and back.
 const NOTHING: Duration = Duration::from_micros(5);
@@ -109,7 +112,7 @@ async fn costs_of(dir: &Path, stored: usize, running: usize, times: usize) -> an
     std::fs::create_dir(dir)?;
     let path = dir.join("bgrs.sqlite3");
     drop(Sqlite::open(&path, Durability::Normal)?);
-    let rids = fill(&path, stored, times)?;
+    let rids = fill(&path, stored, times * READS)?;
     let store = Sqlite::open(&path, Durability::Normal)?;
     let now = Timestamp::now();
     let mut costs = Costs::default();
@@ -154,8 +157,8 @@ async fn costs_of(dir: &Path, stored: usize, running: usize, times: usize) -> an
     Ok(costs)
 }
 
-/// Makes so many finished requests, of the last 27 days, and before them those that have expired; returns some rids.
-fn fill(path: &Path, stored: usize, times: usize) -> anyhow::Result<Vec<Rid>> {
+/// Makes so many finished requests, of the last 27 days, and before them those that have expired; returns so many rids.
+fn fill(path: &Path, stored: usize, count: usize) -> anyhow::Result<Vec<Rid>> {
     let database = Connection::open(path)?;
     database.pragma_update(None, "synchronous", "off")?;
     let (stored, expired) = (i64::try_from(stored)?, i64::try_from(EXPIRED)?);
@@ -177,7 +180,7 @@ fn fill(path: &Path, stored: usize, times: usize) -> anyhow::Result<Vec<Rid>> {
     database.pragma_update(None, "synchronous", "full")?;
     database.pragma_update(None, "wal_checkpoint", "truncate")?;
     let mut some = database.prepare("SELECT rid FROM bgrs WHERE id = ?")?;
-    (0..times)
+    (0..count)
         .map(|_| {
             let id = expired + 1 + fastrand::i64(0..stored);
             let rid: String = some.query_row([id], |row| row.get(0))?;
