@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 use super::upload::{self, Broken, Passed, Upload};
 use super::{Error, Shared, file, origin, session, submit};
 use crate::dispatch;
-use crate::dispatch::headers;
+use crate::dispatch::headers::{self, Gather};
 use crate::dispatch::upstream::{Answer, Outgoing, Over, Received, nothing};
 use crate::model::{Headers, target};
 use crate::routing::{Auth, Upstream};
@@ -98,10 +98,7 @@ pub fn send(way: Way<'_>, req: &mut ServiceRequest, now: Instant) -> Result<Sent
 fn send_over(way: Way<'_>, req: &mut ServiceRequest, over: Over) -> Result<Sent, Error> {
     let Way { shared, upstream, name } = way;
     let mut headers = http::HeaderMap::with_capacity(16);
-    let own = withheld(upstream);
-    // The upstream's own name goes there.
-    let is_withheld = |name: &str| own == Some(name) || name == "host" && !upstream.preserve_host;
-    headers::of_forwarded(req.headers(), origin::of(req, &shared.trusted_proxies), is_withheld, &mut headers);
+    gather_headers(shared, req, upstream, upstream.preserve_host, &mut headers);
     let protocol = websocket(req);
     let body = if protocol.is_some() { None } else { upload::of(req, shared.bounds.read_timeout) };
     let (body, length, upload) = match body {
@@ -202,10 +199,22 @@ pub async fn back(req: &mut ServiceRequest, sent: &Sent, answer: Answer, limit: 
 
 /// A call's headers as they are stored for the upstream.
 pub fn outgoing_headers(shared: &Shared, req: &ServiceRequest, upstream: &Upstream) -> Headers {
-    let (mut headers, own) = (Headers::default(), withheld(upstream));
-    let origin = origin::of(req, &shared.trusted_proxies);
-    headers::of_forwarded(req.headers(), origin, |name| own == Some(name), &mut headers);
+    let mut headers = Headers::default();
+    gather_headers(shared, req, upstream, true, &mut headers);
     headers
+}
+
+/// Gathers them, with the caller's `Host` or without: it is in vain where the upstream gets its own.
+fn gather_headers(
+    shared: &Shared,
+    req: &ServiceRequest,
+    upstream: &Upstream,
+    with_host: bool,
+    headers: &mut impl Gather,
+) {
+    let (origin, own) = (origin::of(req, &shared.trusted_proxies), withheld(upstream));
+    let is_withheld = |name: &str| own == Some(name) || name == "host" && !with_host;
+    headers::of_forwarded(req.headers(), origin, is_withheld, headers);
 }
 
 /// Which of a call's fields is not passed on: the credentials, where they are this server's.

@@ -80,8 +80,9 @@ impl Connectors {
     /// Which upstream's certificates cannot be read.
     pub fn new(upstreams: &Upstreams) -> Result<Self, String> {
         let all = upstreams.iter().map(|upstream| {
-            let way = connector(upstream).map_err(|why| format!("{}: {why}", upstream.prefix))?;
-            let host = HeaderValue::from_str(upstream.url.authority.as_str()).map_err(|error| error.to_string())?;
+            let of_this = |why: &dyn std::fmt::Display| format!("{}: {why}", upstream.prefix);
+            let way = connector(upstream).map_err(|why| of_this(&why))?;
+            let host = HeaderValue::from_str(upstream.url.authority.as_str()).map_err(|error| of_this(&error))?;
             Ok(To { upstream: upstream.clone(), host, way })
         });
         all.collect::<Result<Vec<_>, String>>().map(|all| Self(all.into()))
