@@ -16,7 +16,7 @@ use crate::http::{self, Framing};
 use crate::latency::{self, Times};
 use crate::load::{Extent, Figures, Load, Requests, Rid, run};
 use crate::process::Process;
-use crate::report::{Report, Series, millis, percent};
+use crate::report::{Report, Series, millis, percent, print_busy};
 use crate::upstream;
 
 /// The call that is passed on.
@@ -89,10 +89,10 @@ impl Setting<'_> {
         for _ in 0..self.bench.scale.rounds {
             direct.add(run(self.upstream.addr, &load, small())?);
             if let Some(nginx) = &nginx {
-                theirs.add(run(nginx.addr, &load, small())?);
+                theirs.add(timed(nginx, &load)?);
             }
-            ours.add(run(server.addr, &load, small())?);
-            rescuing.add(run(rescuing_server.addr, &load, small())?);
+            ours.add(timed(&server, &load)?);
+            rescuing.add(timed(&rescuing_server, &load)?);
         }
         report.note(format!("the upstream without a proxy, {connections} connections"), direct.summary());
         let what = format!("pass-through, calls/s, {connections} connections");
@@ -229,8 +229,16 @@ fn check(addr: SocketAddr) -> anyhow::Result<()> {
 /// One round of calls that a fresh server passes on to this upstream.
 pub fn round(bench: &Bench<'_>, upstream: &Process) -> anyhow::Result<Figures> {
     let (_, server) = server(bench, upstream, CONCURRENCY, "")?;
-    let figures = run(server.addr, &bench.load(bench.scale.read_connections, 200), Requests::get(SMALL))?;
+    let figures = timed(&server, &bench.load(bench.scale.read_connections, 200))?;
     server.stop()?;
+    Ok(figures)
+}
+
+/// Calls that are passed on, and what the process took of the processor for each.
+fn timed(proxy: &Process, load: &Load) -> anyhow::Result<Figures> {
+    let before = proxy.busy()?;
+    let figures = run(proxy.addr, load, Requests::get(SMALL))?;
+    print_busy(&before, &proxy.busy()?, figures.answers);
     Ok(figures)
 }
 
